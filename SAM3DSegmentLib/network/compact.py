@@ -1,0 +1,118 @@
+"""The compact network: a small promptable 3D U-shaped network that runs a click on two CPU cores."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CROP_SIZE = 64
+CLICK_SIGMA = 1.5
+"""Standard deviation in voxels of the Gaussian ball that marks a click."""
+
+INPUT_CHANNELS = 6
+PREVIOUS_LIMIT = 4.0
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3x3 convolutions with GroupNorm around a shortcut; [B, C, D, H, W] to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.GroupNorm(8, channels)
+        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(8, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(y)) + x)
+
+
+class CompactNetwork(nn.Module):
+    """Image, signed clicks and the previous logits in, logits of the clicked object out.
+
+    Clicks enter with the image (early fusion): as balls of `CLICK_SIGMA` voxels, and as two maps that tell how much
+    brighter or darker each voxel is than the tissue under the include clicks and under the exclude clicks. Blocks of
+    2x2x2 voxels travel as channels, so that no convolution runs on the full grid and no detail is lost.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 192)) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(8 * INPUT_CHANNELS, widths[0], 3, padding=1, bias=False)
+        self.encoder = nn.ModuleList(ResidualBlock(w) for w in widths)
+        self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
+        self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairwise(widths))
+        self.decoder = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
+        self.head = nn.Conv3d(widths[0], 8, 3, padding=1)
+
+    def forward(self, image: Tensor, include: Tensor, exclude: Tensor, previous: Tensor) -> Tensor:
+        """Logits [B, 1, S, S, S] of the clicked object.
+
+        Args:
+            image: [B, 1, S, S, S], normalised crop, axes (D, H, W), zeros outside the volume; S a multiple of 16.
+            include, exclude: [B, 1, S, S, S], click maps as `click_map` makes them.
+            previous: [B, 1, S, S, S], logits of the previous answer, zeros where there is none.
+        """
+        channels = [
+            image,
+            relative_brightness(image, include),
+            relative_brightness(image, exclude),
+            include,
+            exclude,
+            previous.clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT) / PREVIOUS_LIMIT,
+        ]
+        x = fold(torch.cat(channels, dim=1)).contiguous(memory_format=torch.channels_last_3d)
+        x = self.encoder[0](self.stem(x))
+        skips = []
+        for down, block in zip(self.down, self.encoder[1:], strict=True):
+            skips.append(x)
+            x = block(down(x))
+        for up, block, skip in reversed(list(zip(self.up, self.decoder, skips, strict=True))):
+            x = block(F.interpolate(up(x), scale_factor=2.0, mode="nearest") + skip)
+        return unfold(self.head(x))
+
+
+def fold(x: Tensor) -> Tensor:
+    """[B, C, D, H, W] to [B, 8C, D/2, H/2, W/2]: each block of 2x2x2 voxels becomes channels."""
+    b, c, d, h, w = x.shape
+    x = x.view(b, c, d // 2, 2, h // 2, 2, w // 2, 2)
+    return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, 8 * c, d // 2, h // 2, w // 2)
+
+
+def unfold(x: Tensor) -> Tensor:
+    """[B, 8, D, H, W] to [B, 1, 2D, 2H, 2W]: the inverse of `fold` for one channel."""
+    b, _, d, h, w = x.shape
+    return x.view(b, 2, 2, 2, d, h, w).permute(0, 4, 1, 5, 2, 6, 3).reshape(b, 1, 2 * d, 2 * h, 2 * w)
+
+
+def click_map(points: Tensor, size: int) -> Tensor:
+    """Balls around clicks.
+
+    Args:
+        points: [N, 3], voxel positions (d, h, w) in the crop; N may be 0.
+
+    Returns:
+        [size, size, size], 1 at a click and falling as a Gaussian of `CLICK_SIGMA` voxels, the maximum over the clicks.
+    """
+    if not len(points):
+        return points.new_zeros((size, size, size))
+    axis = torch.arange(size, device=points.device, dtype=points.dtype)
+    d, h, w = torch.exp(-((axis - points[:, :, None]) ** 2) / (2 * CLICK_SIGMA**2)).unbind(1)
+    return torch.einsum("nd,nh,nw->ndhw", d, h, w).amax(0)
+
+
+def relative_brightness(image: Tensor, clicks: Tensor) -> Tensor:
+    """How each voxel compares with the tissue under the clicks: -1 darker, 0 alike, 1 brighter; 0 without clicks.
+
+    Args:
+        image, clicks: [B, 1, S, S, S].
+    """
+    axes = (1, 2, 3, 4)
+    weight = clicks.sum(axes, keepdim=True)
+    total = weight.clamp_min(1e-3)
+    mean = (clicks * image).sum(axes, keepdim=True) / total
+    deviation = ((clicks * (image - mean) ** 2).sum(axes, keepdim=True) / total).sqrt()
+    return torch.tanh((image - mean) / (3 * deviation + 0.05)) * (weight > 0)

@@ -1,0 +1,124 @@
+"""Crops around the tumours of a folder of real scans, under random pose, zoom and contrast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from SAM3DSegmentLib.evaluation.simulated_user import distance_inside
+from training.synthetic import gaussian_blur, smooth_noise, thick_slices, uniform
+
+SPACING_LIMITS = (0.5, 8.0)
+"""Voxel sizes in mm that a crop may take."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan and its tumour in memory: image float32 and mask, both [K, J, I], spacing in mm along K, J, I."""
+
+    name: str
+    image: Tensor
+    mask: Tensor
+    depth: Tensor
+    spacing: tuple[float, float, float]
+
+    @property
+    def patient(self) -> str:
+        """`STS_004_CT` belongs to patient `STS_004`."""
+        return "_".join(self.name.split("_")[:2])
+
+    @property
+    def diameter(self) -> float:
+        """Of the ball of the tumour's volume, in mm."""
+        return float((6 / np.pi * float(self.mask.sum()) * np.prod(self.spacing)) ** (1 / 3))
+
+
+def load_case(image_path: Path) -> Case:
+    """The scan `NAME_image.nii.gz` and its label 1 in `NAME_label.nii.gz`."""
+    name = image_path.name.removesuffix("_image.nii.gz")
+    image = nibabel.load(image_path)
+    label = nibabel.load(image_path.with_name(f"{name}_label.nii.gz"))
+    voxels = np.ascontiguousarray(np.asarray(image.dataobj, np.float32).T)
+    mask = np.ascontiguousarray((np.asarray(label.dataobj) == 1).T)
+    spacing = tuple(float(s) for s in image.header.get_zooms()[:3])[::-1]
+    depth = distance_inside(mask, spacing).astype(np.float32)
+    return Case(name, *(torch.from_numpy(a) for a in (voxels, mask, depth)), spacing)
+
+
+def load_cases(folder: Path) -> list[Case]:
+    """Every case of the folder, in order of name."""
+    return [load_case(path) for path in sorted(folder.glob("*_image.nii.gz"))]
+
+
+def random_pose(rng: np.random.Generator) -> np.ndarray:
+    """3x3: a moderate rotation, mirrored axes, scaled by up to about 15 % along each."""
+    rotation = Rotation.from_rotvec(rng.normal(0, 0.25, 3)).as_matrix()
+    mirrored = rotation * rng.choice((-1, 1), 3)
+    return mirrored * np.exp(rng.normal(0, 0.08, 3))
+
+
+def cut(case: Case, centre: np.ndarray, spacing: float, pose: np.ndarray, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, mask and what lies inside the volume, each [size]*3.
+
+    Args:
+        centre: (k, j, i) in voxels of the case.
+        pose: 3x3, from crop axes to the case's axes.
+    """
+    native = np.asarray(case.spacing)
+    kernel = [max(1, round(spacing / s)) for s in native]
+    image = F.avg_pool3d(case.image[None, None], kernel, ceil_mode=True, count_include_pad=False)
+    axis = (torch.arange(size, dtype=torch.float32) - (size - 1) / 2) * spacing
+    offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    matrix = torch.from_numpy((pose / native[:, None]).astype(np.float32))
+    voxels = offsets @ matrix.T + torch.from_numpy(centre.astype(np.float32))
+    shape = torch.tensor(case.image.shape, dtype=torch.float32)
+    grid = ((2 * voxels + 1) / shape - 1).flip(-1)[None]
+    sampled = F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, 0]
+    mask = F.grid_sample(case.mask[None, None].float(), grid, align_corners=False)[0, 0] > 0.5
+    inside = (grid[0].abs() <= 1).all(-1)
+    return sampled, mask & inside, inside
+
+
+def real_sample(case: Case, size: int, rng: np.random.Generator, augment: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, target and inside mask [size]*3 of a crop near a click in the tumour, at a random zoom."""
+    candidates = case.mask.flatten().nonzero()[:, 0]
+    drawn = candidates[torch.from_numpy(rng.integers(0, len(candidates), 4))]
+    deepest = drawn[case.depth.flatten()[drawn].argmax()]
+    centre = np.asarray(np.unravel_index(int(deepest), case.mask.shape), float)
+    share = float(np.exp(rng.uniform(np.log(0.2), np.log(1.3))))
+    spacing = float(np.clip(case.diameter / (share * size), *SPACING_LIMITS))
+    centre += rng.normal(0, 0.08 * size, 3) * spacing / np.asarray(case.spacing)
+    image, mask, inside = cut(case, centre, spacing, random_pose(rng) if augment else np.eye(3), size)
+    if not mask.any():
+        return real_sample(case, size, rng, augment)
+    return (change_contrast(image, rng) if augment else image), mask, inside
+
+
+def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """The image as another scanner, window or sequence would show it; arbitrary units."""
+    if rng.random() < 0.5:
+        low, high = np.percentile(image.numpy(), [uniform(rng, 0, 25), uniform(rng, 85, 100)])
+        image = image.clamp(float(low), max(float(high), float(low) + 1))
+    image = (image - image.mean()) / image.std().clamp_min(1e-3)
+    if rng.random() < 0.3:
+        low, high = float(image.min()), float(image.max())
+        image = ((image - low) / max(high - low, 1e-3)) ** float(np.exp(rng.normal(0, 0.4)))
+        image = image / image.std().clamp_min(1e-3)
+    if rng.random() < 0.25:
+        image = -image
+    if rng.random() < 0.2:
+        image = gaussian_blur(image, uniform(rng, 0.3, 1.0))
+    if rng.random() < 0.2:
+        image = thick_slices(image, int(rng.integers(0, 3)), uniform(rng, 1.5, 3))
+    if rng.random() < 0.3:
+        image = image * (1 + uniform(rng, 0, 0.25) * smooth_noise(tuple(image.shape), 1.5, rng)[0])
+    if rng.random() < 0.4:
+        image = image + uniform(rng, 0, 0.15) * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
+    return image
