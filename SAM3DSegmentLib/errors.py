@@ -9,6 +9,14 @@ class ScanError(UserError):
     """A scan that is missing, unreadable, or not one finite scalar 3D volume."""
 
 
+class CaseError(UserError):
+    """A table of cases that cannot be read, or a scan and its label map that do not belong together."""
+
+
+class ClickFormatError(UserError):
+    """A click that is not written as three numbers."""
+
+
 class ClickOutsideError(UserError):
     """A click that lies outside the volume."""
 
@@ -19,6 +27,10 @@ class NoIncludeClickError(UserError):
 
 class UnknownModelError(UserError):
     """A model that is neither in the catalogue nor a file."""
+
+
+class ModelStoreError(UserError):
+    """A model that cannot be downloaded, kept or deleted."""
 
 
 class CheckpointError(UserError):

@@ -50,16 +50,20 @@ class Volume:
                 f"The scan has shape {self.voxels.shape}: choose one scalar 3D volume "
                 "(for a 4D series pick one frame, for a colour image convert it to grey values)."
             )
-        if abs(np.linalg.det(self.ijk_to_ras[:3, :3])) < 1e-9:
+        if not (np.isfinite(self.ijk_to_ras).all() and abs(np.linalg.det(self.ijk_to_ras[:3, :3])) >= 1e-9):
             raise ScanError("The scan's orientation matrix is singular: correct its header (spacing and directions).")
 
     def validate_intensities(self) -> None:
         """Raise `ScanError` for voxels that are not finite, or all alike."""
         low, high = self.voxels.min(), self.voxels.max()
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ScanError("The scan holds NaN or infinite voxels: replace them (for example by the value of air) first.")
+            raise ScanError(
+                "The scan holds NaN or infinite voxels: replace them (for example by the value of air) first."
+            )
         if low == high:
-            raise ScanError(f"Every voxel of the scan has the value {low}: there is nothing to segment, choose another scan.")
+            raise ScanError(
+                f"Every voxel of the scan has the value {low}: there is nothing to segment, choose another scan."
+            )
 
     @cached_property
     def spacing(self) -> Point:
@@ -96,8 +100,12 @@ class Volume:
         k, j, i = (round(c) for c in self.continuous_index(ras))
         if not all(0 <= c < n for c, n in zip((k, j, i), self.voxels.shape, strict=True)):
             position = ", ".join(f"{c:.1f}" for c in ras)
-            limits = ", ".join(f"{axis} {low:.0f} to {high:.0f}" for axis, low, high in zip("RAS", *self.bounds, strict=True))
-            raise ClickOutsideError(f"The click at RAS {position} mm lies outside the scan ({limits} mm): click inside it.")
+            limits = ", ".join(
+                f"{axis} {low:.0f} to {high:.0f}" for axis, low, high in zip("RAS", *self.bounds, strict=True)
+            )
+            raise ClickOutsideError(
+                f"The click at RAS {position} mm lies outside the scan ({limits} mm): click inside it."
+            )
         return k, j, i
 
     @property
@@ -134,7 +142,9 @@ class Crop:
 
     def position(self, index: Point) -> Point:
         """(d, h, w) in crop voxels of the native index (k, j, i)."""
-        d, h, w = ((index[axis] - start) / step for axis, start, step in zip(self.axes, self.start, self.step, strict=True))
+        d, h, w = (
+            (index[axis] - start) / step for axis, start, step in zip(self.axes, self.start, self.step, strict=True)
+        )
         return d, h, w
 
     def native_index(self, position: Point) -> Point:
@@ -180,9 +190,10 @@ class Crop:
         """
         positive = np.argwhere(values > 0)
         if not len(positive):
-            return (slice(0, 0),) * 3, np.zeros((0, 0, 0), bool)
-        low = np.maximum(positive.min(0) - 2, 0)
-        high = np.minimum(positive.max(0) + 3, values.shape)
+            return empty_mask()
+        native_width = np.ceil(1 / np.abs(self.step)).astype(int)
+        low = np.maximum(positive.min(0) - native_width - 1, 0)
+        high = np.minimum(positive.max(0) + native_width + 2, values.shape)
         sub = self.part(tuple(low), tuple(high - low))
         values = values[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
         order = tuple(int(o) for o in np.argsort(self.axes))
@@ -194,6 +205,8 @@ class Crop:
             native.append(slice(first, last + 1))
             positions = (np.arange(first, last + 1) - start) / step
             matrices.append(resampling_matrix(positions, abs(1 / step), size))
+        if any(n.stop <= n.start for n in native):
+            return empty_mask()
         slabs = contract_in_slabs(values.transpose(order).astype(np.float32), *matrices, along=0)
         return trim(tuple(native), np.concatenate([slab > 0 for slab in slabs]))
 
@@ -235,10 +248,14 @@ def contract_in_slabs(
 def trim(box: Box, mask: BoolArray) -> tuple[Box, BoolArray]:
     """The same mask in the smallest box that holds it; an empty box for an empty mask."""
     if not mask.any():
-        return (slice(0, 0),) * 3, np.zeros((0, 0, 0), bool)
+        return empty_mask()
     inner = []
     for axis in range(3):
         used = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
         inner.append(slice(int(used[0]), int(used[-1]) + 1))
     outer = tuple(slice(b.start + i.start, b.start + i.stop) for b, i in zip(box, inner, strict=True))
     return (outer[0], outer[1], outer[2]), mask[tuple(inner)]
+
+
+def empty_mask() -> tuple[Box, BoolArray]:
+    return (slice(0, 0), slice(0, 0), slice(0, 0)), np.zeros((0, 0, 0), bool)

@@ -129,7 +129,9 @@ def synthetic_sample(size: int, rng: np.random.Generator) -> tuple[Tensor, Tenso
             core = lesion & (depth > uniform(rng, 0.2, 0.7))
             image = torch.where(core, image - contrast * uniform(rng, 0.3, 1.5), image)
         if rng.random() < 0.3:
-            image = image + lesion * (contrast * uniform(rng, 0.2, 0.5) * smooth_noise(shape, uniform(rng, 4, 16), rng)[0])
+            image = image + lesion * (
+                contrast * uniform(rng, 0.2, 0.5) * smooth_noise(shape, uniform(rng, 4, 16), rng)[0]
+            )
     texture = smooth_noise(shape, uniform(rng, 6, 28), rng)[0]
     amount = torch.from_numpy(rng.uniform(0, 0.25, count).astype(np.float32))
     image = image + amount[labels] * texture

@@ -1,0 +1,44 @@
+# Two commands matter: `make demo` does the main job, `make test` runs the suite. Both work on a bare Debian machine.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+SCAN ?=
+INCLUDE ?=
+EXCLUDE ?=
+TRAINING_DATA ?= ../shared/data/sarcoma_train
+
+.PHONY: demo test bench lint format train-compact system-packages
+
+demo: $(READY)
+	$(BIN)/sam3dsegment demo --out demo $(if $(SCAN),--scan "$(SCAN)") \
+		$(foreach point,$(INCLUDE),--include $(point)) $(foreach point,$(EXCLUDE),--exclude $(point))
+
+test: $(READY) system-packages
+	$(BIN)/python -m pytest
+
+bench: $(READY)
+	$(BIN)/python -m Testing.benchmarks
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train-compact: $(READY)
+	$(BIN)/python -m training.train_compact --data $(TRAINING_DATA) --out runs/compact
+
+# torch first: every other package is then content with it, whichever build the machine's package index offers.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+system-packages:
+	@Testing/system_packages.sh

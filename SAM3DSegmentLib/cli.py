@@ -1,0 +1,310 @@
+"""The command line: `sam3dsegment segment | demo | evaluate | models | engine`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SAM3DSegmentLib import __version__
+from SAM3DSegmentLib.clicks import Click
+from SAM3DSegmentLib.engine.client import Engine
+from SAM3DSegmentLib.errors import CancelledError, NoIncludeClickError, UserError
+
+if TYPE_CHECKING:
+    from SAM3DSegmentLib.geometry import BoolArray, Volume
+    from SAM3DSegmentLib.headless import Answer, HeadlessSession
+
+CLICK_OPTIONS = ("--include", "--exclude")
+
+
+@dataclass(frozen=True)
+class TypedClick:
+    """A click as it stands on the command line."""
+
+    text: str
+    include: bool
+
+    def on(self, volume: Volume) -> Click:
+        """The click on a scan."""
+        from SAM3DSegmentLib.scan import parse_point
+
+        return Click(parse_point(self.text, volume), self.include)
+
+
+class AppendClick(argparse.Action):
+    """Collects --include and --exclude in one list, in their order on the line."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        clicks = getattr(namespace, self.dest) or []
+        setattr(namespace, self.dest, [*clicks, TypedClick(values, option_string == CLICK_OPTIONS[0])])
+
+
+def joined_points(arguments: Sequence[str]) -> list[str]:
+    """`--include -55.7,-135.8,-949` as `--include=-55.7,...`: argparse would take the leading minus for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in CLICK_OPTIONS:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0, or 2 where the user's input is at fault, with one line that says so."""
+    options = parser().parse_args(joined_points(sys.argv[1:] if arguments is None else arguments))
+    try:
+        options.run(options)
+    except UserError as error:
+        print(f"sam3dsegment: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, CancelledError):
+        print("sam3dsegment: cancelled", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    top = argparse.ArgumentParser(prog="sam3dsegment", description="Click-to-segment for tumours in CT and MR.")
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    segment = add_command(commands, "segment", run_segment, "segment one object of a scan from clicks")
+    segment.add_argument("scan", type=Path, help="NIfTI, NRRD, MHA, or a folder with one DICOM series")
+    add_clicks(segment)
+    segment.add_argument("--out", type=Path, required=True, help="FILE.seg.nrrd, FILE.nrrd or FILE.nii.gz")
+    add_engine(segment)
+    segment.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+    demo = add_command(commands, "demo", run_demo, "the main job on a phantom, or on a scan of yours")
+    demo.add_argument("--scan", type=Path, help="a scan of yours instead of the phantom")
+    add_clicks(demo)
+    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for tumour.seg.nrrd and tumour.png")
+    add_engine(demo)
+
+    evaluate = add_command(commands, "evaluate", run_evaluate, "measure quality with simulated users")
+    evaluate.add_argument("--data", type=Path, required=True, help="folder of CASE_image.nii.gz and CASE_label.nii.gz")
+    evaluate.add_argument("--cases", type=Path, required=True, help="TSV with the columns case and label_value")
+    evaluate.add_argument("--label-column", default="label_value", help="column that holds the label's value")
+    evaluate.add_argument("--clicks", type=int, default=10, help="clicks on each structure")
+    evaluate.add_argument("--out", type=Path, required=True, help="folder for the report")
+    add_engine(evaluate)
+
+    models = add_command(commands, "models", run_models_list, "list, download, import, convert and delete models")
+    actions = models.add_subparsers(metavar="ACTION")
+    add_command(actions, "list", run_models_list, "the models on this computer and those that can be had")
+    add_command(actions, "download", run_models_download, "download a model").add_argument("name")
+    importing = add_command(actions, "import", run_models_import, "take a model from a file, offline")
+    importing.add_argument("file", type=Path)
+    importing.add_argument("--name", help="under which it is kept")
+    importing.add_argument("--task", help="kits, lits, pancreas or colon for a published 3DSAM-adapter checkpoint")
+    converting = add_command(actions, "convert", run_models_convert, "a published checkpoint to safetensors")
+    converting.add_argument("file", type=Path)
+    converting.add_argument("--task", required=True, help="kits, lits, pancreas or colon")
+    converting.add_argument("--out", type=Path, required=True, help="folder for the adapter and its backbone")
+    add_command(actions, "delete", run_models_delete, "delete a model from disk").add_argument("name")
+
+    add_command(commands, "engine", run_engine, "serve a network on standard input and output (docs/protocol.md)")
+    return top
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    command.set_defaults(run=run)
+    return command
+
+
+def add_clicks(command: argparse.ArgumentParser) -> None:
+    for option in CLICK_OPTIONS:
+        command.add_argument(
+            option, action=AppendClick, dest="clicks", metavar="R,A,S", help="mm, or ijk:I,J,K; repeats, order counts"
+        )
+
+
+def add_engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="compact", help="name of a model, or the path of a checkpoint")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
+def run_segment(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.headless import HeadlessSession
+    from SAM3DSegmentLib.scan import read_scan
+
+    with Engine(options.model, options.device) as engine:
+        engine.start()
+        volume = read_scan(options.scan)
+        clicks = [typed.on(volume) for typed in options.clicks or []]
+        session = HeadlessSession(volume, engine)
+        answers = list(session.answers(clicks))
+        session.export(options.out)
+        if options.json:
+            print(json.dumps(as_json(answers, engine, options.out)))
+        else:
+            print_table(answers)
+            print(f"\n{options.out} ({engine.specification.name} on {engine.device})")
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.errors import ExportError
+    from SAM3DSegmentLib.headless import HeadlessSession
+    from SAM3DSegmentLib.measure import dice
+    from SAM3DSegmentLib.phantom import make_phantom
+    from SAM3DSegmentLib.picture import draw_segmentation
+    from SAM3DSegmentLib.scan import read_scan
+
+    if options.scan and not options.clicks:
+        raise NoIncludeClickError("A scan needs a click: name a point inside the tumour with --include R,A,S.")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{options.out} cannot be made ({error.strerror}): choose another folder.") from error
+    with Engine(options.model, options.device) as engine:
+        engine.start()
+        reference = None
+        if options.scan:
+            volume = read_scan(options.scan)
+            session = HeadlessSession(volume, engine)
+            clicks = [typed.on(volume) for typed in options.clicks]
+            answers = list(session.answers(clicks))
+        else:
+            phantom = make_phantom()
+            lesion = phantom.lesions[0]
+            reference = phantom.reference(lesion)
+            session = HeadlessSession(phantom.volume, engine)
+            answers = refined(session, Click(lesion.click), reference)
+        scores = [
+            dice(a.prediction.mask, a.prediction.box, reference) if a.prediction and reference is not None else None
+            for a in answers
+        ]
+        print_table(answers, scores)
+        session.export(options.out / "tumour.seg.nrrd")
+        last = answers[-1].prediction
+        assert last is not None
+        clicks = [answer.click for answer in answers]
+        draw_segmentation(session.volume, last.box, last.mask, clicks, options.out / "tumour.png", reference)
+        print(f"\n{options.out / 'tumour.seg.nrrd'} and {options.out / 'tumour.png'}")
+
+
+def refined(session: HeadlessSession, first: Click, reference: BoolArray) -> list[Answer]:
+    """The answer to a first click, then to an include click where the mask misses most, and an exclude click."""
+    from SAM3DSegmentLib.morphology import deepest
+
+    answers = [session.answer([first])]
+    for include in (True, False):
+        prediction = answers[-1].prediction
+        assert prediction is not None
+        mask = prediction.mask_on(reference.shape)
+        wrong = reference & ~mask if include else mask & ~reference
+        right = reference & mask if include else ~(reference | mask)
+        click = Click(session.volume.ras(deepest(wrong if wrong.any() else right)), include)
+        answers.append(session.answer([*(answer.click for answer in answers), click]))
+    return answers
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.evaluation.report import run_evaluation
+
+    with Engine(options.model, options.device) as engine:
+        engine.start()
+        run_evaluation(options.data, options.cases, options.label_column, engine, options.clicks, options.out)
+
+
+def run_models_list(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.models.catalogue import CATALOGUE
+    from SAM3DSegmentLib.models.store import list_models, models_folder
+
+    here = list_models()
+    for model in here:
+        print(f"{model.name:<16} {model.known.title if model.known else 'your own'}\n{'':<16} {model.path}")
+    for known in CATALOGUE.values():
+        if known.name not in {model.name for model in here}:
+            means = "sam3dsegment models download" if known.url else "sam3dsegment models import FILE --task"
+            print(f"{known.name:<16} {known.title}\n{'':<16} not on this computer: {means} {known.name}")
+    print(f"\nModels folder: {models_folder()}")
+
+
+def run_models_download(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.errors import UnknownModelError
+    from SAM3DSegmentLib.models.catalogue import CATALOGUE
+    from SAM3DSegmentLib.models.download import download_model
+
+    model = CATALOGUE.get(options.name)
+    if model is None or model.url is None:
+        names = ", ".join(m.name for m in CATALOGUE.values() if m.url)
+        raise UnknownModelError(
+            f"{options.name!r} cannot be downloaded: choose {names}, or import a model from a file."
+        )
+
+    def progress(done: int, total: int) -> None:
+        print(f"\r{model.title}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", end="", file=sys.stderr)
+
+    path = download_model(model, progress)
+    print(f"\n{path}", file=sys.stderr)
+
+
+def run_models_import(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.models.store import import_model
+
+    print(import_model(options.file, options.name, options.task))
+
+
+def run_models_convert(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.network.convert import convert_published
+
+    for path in convert_published(options.file, options.task, options.out):
+        print(path)
+
+
+def run_models_delete(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.models.store import delete_model
+
+    delete_model(options.name)
+
+
+def run_engine(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.engine.server import serve
+
+    serve()
+
+
+def as_json(answers: Sequence[Answer], engine: Engine, out: Path) -> dict[str, Any]:
+    """What `segment --json` prints."""
+    return {
+        "clicks": [
+            {
+                "include": answer.click.include,
+                "ras": answer.click.ras,
+                "seconds": round(answer.seconds, 3),
+                "volume_ml": round(answer.measurement.volume_ml, 3),
+                "diameter_mm": round(answer.measurement.diameter_mm, 2),
+            }
+            for answer in answers
+        ],
+        "model": engine.specification.name,
+        "model_sha256": engine.specification.sha256,
+        "device": engine.device,
+        "out": str(out),
+    }
+
+
+def print_table(answers: Sequence[Answer], scores: Sequence[float | None] = ()) -> None:
+    """One line a click; a column of Dice where the truth is known."""
+    known = any(score is not None for score in scores)
+    print(f"{'click':>5}  {'kind':<7}  {'R, A, S (mm)':^24}  {'s':>5}  {'ml':>8}  {'mm':>6}" + "   Dice" * known)
+    for number, answer in enumerate(answers, 1):
+        position = ", ".join(f"{c:.1f}" for c in answer.click.ras)
+        kind = "include" if answer.click.include else "exclude"
+        figures = f"{answer.seconds:5.2f}  {answer.measurement.volume_ml:8.2f}  {answer.measurement.diameter_mm:6.1f}"
+        print(f"{number:>5}  {kind:<7}  {position:^24}  {figures}" + (f"  {scores[number - 1]:.3f}" if known else ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The cases of an evaluation: a folder of scans and label maps, and a table that lists the structures in them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from SAM3DSegmentLib.errors import CaseError
+from SAM3DSegmentLib.geometry import BoolArray, Volume
+from SAM3DSegmentLib.scan import read_scan
+
+MODALITY = re.compile(r"_(CT|MR|PT|PET|US)(_.*)?$")
+SAME_GRID_MM = 1e-2
+"""Image and label may differ by so much in their matrices: rounding in the header."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One object to segment: the voxels of `label_value` in the label map of `case`."""
+
+    case: str
+    label_value: int
+    name: str
+
+    @property
+    def patient(self) -> str:
+        """The case without its modality: `STS_003_CT` and `STS_003_MR_T1` are the patient `STS_003`."""
+        return MODALITY.sub("", self.case)
+
+
+def read_structures(table: Path, label_column: str = "label_value") -> list[Structure]:
+    """The rows of a table separated by tabs, with the columns `case`, `label_column` and, if it is there, `structure`.
+
+    Raises:
+        CaseError: the table is missing, lacks a column, lists nothing, or a label is no whole number.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaseError(
+            f"The table of cases {table} cannot be read: give a file of columns separated by tabs."
+        ) from error
+    if not rows:
+        raise CaseError(f"The table {table} lists no case: add a header line and one line for each structure.")
+    for column in ("case", label_column):
+        if column not in rows[0]:
+            raise CaseError(
+                f"The table {table} has no column {column!r} (it has {', '.join(rows[0])}): add or name it."
+            )
+    structures = []
+    for row in rows:
+        case, label = row["case"], row[label_column]
+        if not label or not label.isdecimal():
+            raise CaseError(f"The label {label!r} of case {case} in {table} is no whole number: correct it.")
+        structures.append(Structure(case, int(label), row.get("structure") or f"label {label}"))
+    return structures
+
+
+def read_reference(folder: Path, structure: Structure) -> tuple[Volume, BoolArray]:
+    """The scan of a structure and its reference mask [K, J, I] on the same grid.
+
+    Raises:
+        ScanError: `<case>_image.nii.gz` or `<case>_label.nii.gz` is missing or unreadable.
+        CaseError: the two lie on different grids, or the label is absent.
+    """
+    image, labels = read_pair(folder, structure.case)
+    reference = labels.voxels == structure.label_value
+    if not reference.any():
+        raise CaseError(f"Case {structure.case} holds no voxel of label {structure.label_value}: correct the table.")
+    return image, reference
+
+
+@lru_cache(maxsize=1)
+def read_pair(folder: Path, case: str) -> tuple[Volume, Volume]:
+    """Scan and label map of a case; the last one is kept, as the structures of one case follow each other."""
+    image, labels = (read_scan(folder / f"{case}_{kind}.nii.gz") for kind in ("image", "label"))
+    same_matrix = np.allclose(image.ijk_to_ras, labels.ijk_to_ras, atol=SAME_GRID_MM)
+    if image.voxels.shape != labels.voxels.shape or not same_matrix:
+        raise CaseError(f"Image and label of case {case} lie on different grids: resample the label to the image.")
+    return image, labels

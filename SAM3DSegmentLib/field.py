@@ -1,0 +1,167 @@
+"""A field: the logits of one object on one or several overlapping crops of the same zoom level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+
+from SAM3DSegmentLib.geometry import Crop, Float32Array, Index, Point, resampling_matrix
+from SAM3DSegmentLib.morphology import connected_to
+
+PROMISED_LOGIT = 1.0
+"""What a click puts on the voxels around it where the network says otherwise."""
+
+TOUCHING_SHARE = 0.003
+"""The share of a crop's face that the mask must cover to count as reaching beyond it."""
+
+PROBABILITY_LIMIT = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """Logits of the object, merged over the tiles.
+
+    Attributes:
+        level: of the zoom.
+        base: the first crop, of S voxels an edge; tiles lie on its lattice of voxels.
+        tiles: offset in crop voxels from `base` (multiples of `stride`) to the network's logits [S, S, S], float16.
+        canvas: the box of crop voxels around all tiles.
+        logits: [D, H, W] on the canvas: the merged answer, promises kept, only components with an include click.
+        limited: True where the object reaches on but no further crop is allowed.
+    """
+
+    level: int
+    base: Crop
+    tiles: Mapping[Index, Float32Array]
+    canvas: Crop
+    logits: Float32Array
+    limited: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return self.logits.nbytes + sum(t.nbytes for t in self.tiles.values())
+
+    @cached_property
+    def edge(self) -> int:
+        """Of a tile, in crop voxels."""
+        return self.base.shape[0]
+
+    @property
+    def stride(self) -> int:
+        """From one tile to the next: neighbours overlap by a quarter."""
+        return self.edge * 3 // 4
+
+    def tile_crop(self, offset: Index) -> Crop:
+        return self.base.part(offset, self.base.shape)
+
+    def tiles_holding(self, index: Point) -> list[Index]:
+        """The tiles that hold a native index."""
+        position = np.asarray(self.base.position(index))
+        return [o for o in self.tiles if all(-0.5 <= c <= self.edge - 0.5 for c in position - o)]
+
+    def offset_near(self, index: Point) -> Index:
+        """The offset of the tile, present or not, whose middle is nearest to a native index."""
+        d, h, w = (round((c - self.edge / 2) / self.stride) * self.stride for c in self.base.position(index))
+        return d, h, w
+
+    def with_tiles(self, changed: Mapping[Index, Float32Array]) -> Field:
+        """With tiles added or answered anew; `settled` merges them."""
+        return replace(self, tiles={**self.tiles, **{o: t.astype(np.float16) for o, t in changed.items()}})
+
+    def with_limit(self) -> Field:
+        return replace(self, limited=True)
+
+    def settled(self, clicks: Sequence[tuple[Point, bool]]) -> Field:
+        """Tiles merged, every click's promise kept, components without an include click dropped.
+
+        Args:
+            clicks: native index (k, j, i) and whether it includes, in order.
+        """
+        low = np.min(list(self.tiles), axis=0)
+        high = np.max(list(self.tiles), axis=0) + self.edge
+        canvas = self.base.part(tuple(low), tuple(high - low))
+        logits = self._merged(low, canvas.shape)
+        seeds = np.zeros(canvas.shape, bool)
+        for index, include in clicks:
+            around = cross(np.rint(canvas.position(index)).astype(int), canvas.shape)
+            logits[around] = kept(logits[around], include)
+        for index, include in clicks:
+            centre = tuple(np.rint(canvas.position(index)).astype(int))
+            if all(0 <= c < n for c, n in zip(centre, canvas.shape, strict=True)):
+                logits[centre] = kept(logits[centre], include)
+                seeds[centre] = include
+        positive = logits > 0
+        logits[positive & ~connected_to(positive, seeds)] *= -1
+        return replace(self, canvas=canvas, logits=logits)
+
+    def _merged(self, low: Index, shape: Index) -> Float32Array:
+        """Mean probability with weights that fall towards each tile's border, as logits."""
+        if len(self.tiles) == 1:
+            return next(iter(self.tiles.values())).astype(np.float32)
+        ramp = np.minimum(np.arange(self.edge) + 0.5, self.edge - np.arange(self.edge) - 0.5).astype(np.float32)
+        weight = ramp[:, None, None] * ramp[:, None] * ramp
+        total = np.zeros(shape, np.float32)
+        weights = np.zeros(shape, np.float32)
+        for offset, logits in self.tiles.items():
+            place = tuple(slice(o - b, o - b + self.edge) for o, b in zip(offset, low, strict=True))
+            total[place] += weight / (1 + np.exp(-logits.astype(np.float32)))
+            weights[place] += weight
+        probability = np.clip(total / np.maximum(weights, ramp[0] ** 3), PROBABILITY_LIMIT, 1 - PROBABILITY_LIMIT)
+        return np.log(probability / (1 - probability))
+
+    def logits_on(self, crop: Crop) -> Float32Array:
+        """The logits resampled to another crop of the same volume, zeros where nothing is known."""
+        values: Float32Array = self.logits
+        for along in range(3):
+            own = (crop.start[along] + crop.step[along] * np.arange(crop.shape[along]) - self.canvas.start[along]) / (
+                self.canvas.step[along]
+            )
+            length = self.canvas.shape[along]
+            matrix = resampling_matrix(own, abs(crop.step[along] / self.canvas.step[along]), length)
+            matrix[(own < -0.5) | (own > length - 0.5)] = 0
+            values = np.moveaxis(np.tensordot(matrix, values, (1, along)), 0, along)
+        return values
+
+    def longest_side(self) -> int:
+        """Of the box around the mask, in crop voxels."""
+        positive = np.argwhere(self.logits > 0)
+        return int((positive.max(0) - positive.min(0)).max()) + 1 if len(positive) else 0
+
+    def reached_offsets(self, shape: tuple[int, ...]) -> set[Index]:
+        """Offsets of tiles yet to come: beyond sides that the mask meets, where the volume of `shape` goes on."""
+        low = np.min(list(self.tiles), axis=0)
+        reached = set()
+        for offset, axis, sense in product(self.tiles, range(3), (-1, 1)):
+            d, h, w = (o + sense * self.stride * (a == axis) for a, o in enumerate(offset))
+            neighbour = (d, h, w)
+            beyond = self.base.start[axis] + self.base.step[axis] * (offset[axis] + (self.edge if sense > 0 else -1))
+            if neighbour in self.tiles or not -0.5 <= beyond <= shape[self.base.axes[axis]] - 0.5:
+                continue
+            place = [slice(o - b, o - b + self.edge) for o, b in zip(offset, low, strict=True)]
+            last = place[axis].stop - 1 if sense > 0 else place[axis].start
+            place[axis] = slice(last, last + 1)
+            if np.count_nonzero(self.logits[tuple(place)] > 0) > TOUCHING_SHARE * self.edge**2:
+                reached.add(neighbour)
+        return reached
+
+
+def one_tile(level: int, crop: Crop, logits: Float32Array) -> Field:
+    """The field of a single crop."""
+    return Field(level, crop, {(0, 0, 0): logits.astype(np.float16)}, crop, logits)
+
+
+def kept(logits: Float32Array, include: bool) -> Float32Array:
+    """Logits that hold a click's promise."""
+    return np.maximum(logits, PROMISED_LOGIT) if include else np.minimum(logits, -PROMISED_LOGIT)
+
+
+def cross(centre: np.ndarray, shape: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of a voxel and its six neighbours, as far as they lie in an array of `shape`."""
+    points = centre + np.vstack([np.zeros((1, 3), int), np.eye(3, dtype=int), -np.eye(3, dtype=int)])
+    points = points[((points >= 0) & (points < shape)).all(1)]
+    return points[:, 0], points[:, 1], points[:, 2]

@@ -1,0 +1,227 @@
+"""The folder where models live on this computer: find, list, import and delete them.
+
+A model is one checkpoint file; its name is the catalogue's, or the file's without suffix. Beside a checkpoint that
+cannot say what it was trained for (a published `.pth`) lies a JSON file of the same name with its task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from SAM3DSegmentLib.errors import CheckpointError, ModelStoreError, UnknownModelError
+from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT, TASKS, Model
+
+FOLDER_VARIABLE = "SAM3DSEGMENT_MODELS"
+SUFFIXES = (".safetensors", ".pth")
+"""Of checkpoints; where a model is there in both formats the earlier suffix wins."""
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+BLOCK_BYTES = 1 << 20
+PACKAGE = Path(__file__).resolve().parents[1]
+BUNDLE_FOLDERS = (PACKAGE.parent / "Resources" / "models", PACKAGE / "Resources" / "models")
+"""Where the bundled checkpoint lies: in a checkout or a Slicer extension, and in an installed package."""
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model that is on this computer.
+
+    Attributes:
+        name: by which it is chosen.
+        path: of its checkpoint.
+        bundled: whether it came with the program and cannot be deleted.
+        known: what the catalogue says about it; None for a user's own model.
+    """
+
+    name: str
+    path: Path
+    bundled: bool
+    known: Model | None
+
+
+def models_folder() -> Path:
+    """The folder of the user's models: `SAM3DSEGMENT_MODELS`, else the platform's place for a user's data."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "SAM3DSegment" / "models"
+
+
+def list_models() -> list[StoredModel]:
+    """The models on this computer: the bundled one first, then those of the models folder by name.
+
+    Every checkpoint that lies in the folder counts, however it came there.
+    """
+    bundled = next((f / COMPACT.file_name for f in BUNDLE_FOLDERS if (f / COMPACT.file_name).is_file()), None)
+    models = [StoredModel(COMPACT.name, bundled, bundled=True, known=COMPACT)] if bundled else []
+    taken = {COMPACT.name}
+    for suffix in SUFFIXES:
+        for path in models_folder().glob(f"*{suffix}"):
+            name = _name_of(path)
+            if name not in taken and path.is_file():
+                taken.add(name)
+                models.append(StoredModel(name, path, bundled=False, known=CATALOGUE.get(name)))
+    return sorted(models, key=lambda model: (not model.bundled, model.name))
+
+
+def find_model(name_or_path: str) -> Path:
+    """The checkpoint of a model on this computer, or the file of that path.
+
+    Raises:
+        UnknownModelError: neither is there; the message says which models are, and how to get the one that was meant.
+    """
+    here = {model.name: model.path for model in list_models()}
+    if name_or_path in here:
+        return here[name_or_path]
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    known = CATALOGUE.get(name_or_path)
+    if known is None:
+        advice = "choose one of them or give the path of a checkpoint file"
+    elif known.url:
+        advice = f"download {known.name} ({known.title}) or import it from a file"
+    else:
+        advice = f"import {known.name} ({known.title}) from a file"
+    names = ", ".join(here) or "none"
+    raise UnknownModelError(f"There is no model {name_or_path!r} on this computer (there: {names}): {advice}.")
+
+
+def task_of(path: Path) -> Model | None:
+    """The published adapter that a checkpoint was imported as; None where nothing beside the file says so.
+
+    Raises:
+        CheckpointError: the JSON file beside the checkpoint is damaged.
+    """
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return TASKS.get(path.stem) if path.suffix == ".pth" else None
+    try:
+        return TASKS[json.loads(beside.read_text(encoding="utf-8"))["task"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{beside} names no known task: import the model {path.stem} again.") from error
+
+
+def import_model(file: Path, name: str | None = None, task: str | None = None) -> Path:
+    """Copy a checkpoint into the models folder and return its path there; a model of that name is replaced.
+
+    Args:
+        file: a `.safetensors` file, or a published checkpoint of any suffix.
+        name: under which it is kept; by default the catalogue's for a file of known checksum, the task, or the file's.
+        task: "kits", "lits", "pancreas" or "colon" for a published 3DSAM-adapter checkpoint.
+
+    Raises:
+        UnknownModelError: there is no such file or task.
+        CheckpointError: the file's checksum is not that of the model of this name.
+        ModelStoreError: the name cannot be used, the task is missing, or the folder cannot be written.
+    """
+    if not file.is_file():
+        raise UnknownModelError(f"There is no file {file}: give the path of a downloaded checkpoint.")
+    if task is not None and task not in TASKS:
+        raise UnknownModelError(f"There is no task {task!r}: choose one of {', '.join(TASKS)}.")
+    digest = sha256_of(file)
+    name = name or next((m.name for m in CATALOGUE.values() if m.sha256 == digest), None) or task or file.stem
+    _check_name(name)
+    known = CATALOGUE.get(name)
+    if known and known.sha256 not in (None, digest):
+        raise CheckpointError(f"{file} is not {known.title}, or it is damaged (SHA-256 {digest}): download it again.")
+    task = task or (name if name in TASKS else None)
+    suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
+    if suffix == ".pth" and task is None and known is None:
+        raise ModelStoreError(f"{file.name} does not say what it was trained for: name its task ({', '.join(TASKS)}).")
+    folder = models_folder()
+    target = folder / (known.file_name if known and known.file_name.endswith(suffix) else name + suffix)
+    with _touching(target):
+        folder.mkdir(parents=True, exist_ok=True)
+        with file.open("rb") as source, _written_beside(target) as copy:
+            shutil.copyfileobj(source, copy, BLOCK_BYTES)
+        if suffix == ".pth" and task:
+            with _written_beside(target.with_suffix(".json")) as beside:
+                beside.write(json.dumps({"task": task, "source": file.name, "sha256": digest}, indent=2).encode())
+        for other in SUFFIXES:
+            if other != suffix:
+                (folder / (name + other)).unlink(missing_ok=True)
+    return target
+
+
+def delete_model(name: str) -> None:
+    """Remove a model, what lies beside it and what an unfinished download of it left.
+
+    Raises:
+        ModelStoreError: the model came with the program, or its file cannot be removed.
+        UnknownModelError: there is no such model.
+    """
+    model = next((m for m in list_models() if m.name == name), None)
+    if model is None:
+        raise UnknownModelError(f"There is no model {name!r} on this computer: nothing was deleted.")
+    if model.bundled:
+        raise ModelStoreError(f"The model {name!r} came with the program: only models that were added can be deleted.")
+    with _touching(model.path):
+        for path in models_folder().iterdir():
+            if _name_of(path) == name and path.suffix in (*SUFFIXES, ".json", ".partial"):
+                path.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _name_of(path: Path) -> str:
+    """`sam_vit_b` for `sam_vit_b_01ec64.pth` and its `.partial`, as the catalogue has it; else the stem."""
+    file = path.stem if path.suffix == ".partial" else path.name
+    return next((m.name for m in CATALOGUE.values() if m.file_name == file), Path(file).stem)
+
+
+def _check_name(name: str) -> None:
+    if name == COMPACT.name:
+        raise ModelStoreError(f"{name!r} is the model that came with the program: import yours under another name.")
+    if not NAME_PATTERN.fullmatch(name):
+        raise ModelStoreError(f"{name!r} cannot be a model's name: use letters, digits, '.', '_' and '-' only.")
+
+
+@contextmanager
+def _written_beside(target: Path) -> Iterator[BinaryIO]:
+    """A file beside the target that takes its place in one step once it is complete, and is gone otherwise."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _touching(target: Path) -> Iterator[None]:
+    """Failures of the file system become `ModelStoreError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelStoreError(
+            f"{target} cannot be changed ({error.strerror}): free space or permit writing there, "
+            f"or choose another folder by {FOLDER_VARIABLE}."
+        ) from error

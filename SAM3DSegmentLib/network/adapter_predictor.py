@@ -1,0 +1,114 @@
+"""3DSAM-adapter behind the interface of every network: precision, memory, and clicks that exclude."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from SAM3DSegmentLib.network.interface import CropClick, Progress
+from SAM3DSegmentLib.network.sam_adapter import CropEncoding, SamAdapter
+from SAM3DSegmentLib.specification import Specification
+
+WINDOWS_AT_ONCE = {"cuda": 32}
+WINDOWS_AT_ONCE_ELSEWHERE = 8
+
+logger = logging.getLogger(__name__)
+
+
+class AdapterPredictor:
+    """`PromptableNetwork` on a `SamAdapter`.
+
+    Out of GPU memory, it goes on with fewer attention windows at once, and at last on the CPU.
+
+    Args:
+        dtype: of the products in autocast; None for plain float32.
+    """
+
+    def __init__(
+        self, network: SamAdapter, specification: Specification, device: torch.device, dtype: torch.dtype | None
+    ) -> None:
+        self.specification = specification
+        self._network = network.to(device).eval()
+        self._device = device
+        self._dtype = dtype
+        self._windows_at_once = WINDOWS_AT_ONCE.get(device.type, WINDOWS_AT_ONCE_ELSEWHERE)
+
+    @torch.inference_mode()
+    def encode(self, crop: Tensor, progress: Progress) -> CropEncoding:
+        while True:
+            try:
+                with self._precision():
+                    return self._network.encode(crop.to(self._device, torch.float32), self._windows_at_once, progress)
+            except torch.cuda.OutOfMemoryError:
+                self._need_less_memory()
+
+    @torch.inference_mode()
+    def decode(
+        self, encoding: CropEncoding, clicks: Sequence[CropClick], previous: Tensor | None, progress: Progress
+    ) -> Tensor:
+        try:
+            return self._decode(encoding, clicks, previous, progress)
+        except torch.cuda.OutOfMemoryError:
+            self._move_to_cpu()
+            return self._decode(encoding, clicks, previous, progress)
+
+    def _decode(
+        self, encoding: CropEncoding, clicks: Sequence[CropClick], previous: Tensor | None, progress: Progress
+    ) -> Tensor:
+        progress(0.0)
+        encoding = encoding.to(self._device)
+        answer = None if previous is None else previous.to(self._device, torch.float32)
+        if self.specification.signed:
+            logits = self._object(encoding, clicks, answer)
+        else:
+            logits = self._object(encoding, [c for c in clicks if c.include], answer)
+            exclude = [c for c in clicks if not c.include]
+            if exclude:
+                progress(0.5)
+                # A voxel is the include clicks' where they beat both the background (0) and the other object.
+                logits = logits - self._object(encoding, exclude, None).clamp_min(0)
+        progress(1.0)
+        return logits
+
+    def _object(self, encoding: CropEncoding, clicks: Sequence[CropClick], previous: Tensor | None) -> Tensor:
+        """Logits [S, S, S] of the object that the clicks name."""
+        points = torch.tensor([click.position for click in clicks], device=self._device, dtype=torch.float32)
+        include = torch.tensor([click.include for click in clicks], device=self._device)
+        with self._precision():
+            background, tumour = self._network.decode(encoding, points, include, previous).float()
+        return tumour - background
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None)
+
+    def _need_less_memory(self) -> None:
+        if self._windows_at_once == 1:
+            self._move_to_cpu()
+            return
+        self._windows_at_once //= 2
+        logger.warning("GPU memory is short: going on with %d attention windows at once.", self._windows_at_once)
+        torch.cuda.empty_cache()
+
+    def _move_to_cpu(self) -> None:
+        logger.warning("GPU memory does not suffice for this network: going on with the CPU, which is slower.")
+        self._device = torch.device("cpu")
+        self._network.to(self._device)
+        self._dtype = compute_dtype(self._device)
+        self._windows_at_once = WINDOWS_AT_ONCE_ELSEWHERE
+        torch.cuda.empty_cache()
+
+
+def compute_dtype(device: torch.device) -> torch.dtype | None:
+    """The type in which products on a device are fastest; None for float32.
+
+    A CPU without instructions for bfloat16 emulates it, several times slower than float32.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    # Older versions of torch cannot tell.
+    told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    has_bfloat16 = bool(told.get("avx512_bf16") or told.get("amx_bf16"))
+    return torch.bfloat16 if device.type == "cpu" and has_bfloat16 else None

@@ -1,0 +1,294 @@
+"""The segmenter: the mask as a function of the volume, the ordered clicks and the model."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from SAM3DSegmentLib.clicks import Click
+from SAM3DSegmentLib.errors import NoIncludeClickError
+from SAM3DSegmentLib.field import Field, one_tile
+from SAM3DSegmentLib.geometry import BoolArray, Box, Crop, Float32Array, Index, Point, Volume, trim
+from SAM3DSegmentLib.morphology import deepest
+from SAM3DSegmentLib.specification import Specification
+
+FIRST_SPACING = 1.5
+"""Millimetres; the first click is looked at in the zoom level nearest to it."""
+
+SMALL_SHARE = 0.3
+"""An object whose longest side takes less than this share of the crop is looked at again one zoom level finer."""
+
+ROOM_SHARE = 0.8
+"""Clicks and mask must fit into this share of a crop's edge when it is laid around them."""
+
+FIELDS_KEPT = 64_000_000
+"""Bytes of answers to earlier lists of clicks that are kept for undo and redo."""
+
+CROPS_KEPT = 8
+TILE_LIMIT = 27
+"""Crops that one object may take; beyond it the mask ends where the last crop does, and says so."""
+
+
+class Decoder(Protocol):
+    """What the segmenter asks of the engine (`engine.client.Engine`)."""
+
+    @property
+    def specification(self) -> Specification: ...
+
+    def decode(
+        self,
+        crop: Float32Array,
+        clicks: Sequence[tuple[Point, bool]],
+        previous: Float32Array | None,
+        cancelled: threading.Event | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Float32Array: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer to a list of clicks.
+
+    Attributes:
+        box: native voxels (K, J, I) around the mask; empty slices for an empty mask.
+        mask: [k, j, i] within the box.
+        spacing: voxel size in mm of the zoom level that was used.
+        tiles: number of crops that the object took.
+        limited: True where the object reaches on but `TILE_LIMIT` crops are used up.
+    """
+
+    box: Box
+    mask: BoolArray
+    spacing: float
+    tiles: int
+    limited: bool
+
+    def mask_on(self, shape: tuple[int, ...]) -> BoolArray:
+        """The mask [K, J, I] of a whole volume of `shape`."""
+        whole = np.zeros(shape, bool)
+        whole[self.box] = self.mask
+        return whole
+
+
+@dataclass(frozen=True)
+class Request:
+    """How one evaluation is called off, and told of."""
+
+    cancelled: threading.Event | None = None
+    progress: Callable[[float], None] | None = None
+
+
+class Segmenter:
+    """Evaluates lists of clicks on one volume with one network.
+
+    Every list is evaluated click by click, so that the answer to a list is the same whether its clicks came one after
+    another, by undo and redo, or from a file. Answers to the beginnings of lists are cached.
+    """
+
+    def __init__(self, volume: Volume, decoder: Decoder) -> None:
+        volume.validate_intensities()
+        self.volume = volume
+        self._decoder = decoder
+        self._fields: OrderedDict[tuple[Click, ...], Field] = OrderedDict()
+        self._crops: OrderedDict[Crop, Float32Array] = OrderedDict()
+
+    def segment(
+        self,
+        clicks: Sequence[Click],
+        cancelled: threading.Event | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Prediction:
+        """The mask for an ordered list of clicks; it holds at each include click and at no exclude click.
+
+        Where an include and an exclude click share a voxel, the later one counts.
+
+        Raises:
+            NoIncludeClickError: the list holds no include click.
+            ClickOutsideError: a click lies outside the volume.
+            CancelledError: `cancelled` was set meanwhile.
+            UserError: the engine's.
+        """
+        if not any(click.include for click in clicks):
+            raise NoIncludeClickError("There is no include click: click inside the tumour first.")
+        for click in clicks:
+            self.volume.index(click.ras)
+        field = None
+        for count in range(1, len(clicks) + 1):
+            beginning = tuple(clicks[:count])
+            known = self._fields.get(beginning)
+            if known:
+                self._fields.move_to_end(beginning)
+            elif any(click.include for click in beginning):
+                known = self._next_field(field, beginning, Request(cancelled, progress))
+                self._keep(beginning, known)
+            field = known
+        assert field is not None
+        return self._prediction(field, clicks)
+
+    def _keep(self, clicks: tuple[Click, ...], field: Field) -> None:
+        self._fields[clicks] = field
+        while len(self._fields) > 1 and sum(f.size for f in self._fields.values()) > FIELDS_KEPT:
+            self._fields.popitem(last=False)
+
+    def _prediction(self, field: Field, clicks: Sequence[Click]) -> Prediction:
+        box, mask = field.canvas.paste_positive(field.logits, self.volume.voxels.shape)
+        for click in clicks:
+            box, mask = with_voxel(box, mask, self.volume.index(click.ras), click.include)
+        return Prediction(*trim(box, mask), self._levels[field.level], len(field.tiles), field.limited)
+
+    @property
+    def _levels(self) -> tuple[float, ...]:
+        return self._decoder.specification.spacings
+
+    @property
+    def _size(self) -> int:
+        return self._decoder.specification.crop_size
+
+    def _next_field(self, before: Field | None, clicks: tuple[Click, ...], request: Request) -> Field:
+        """The answer to the clicks, given the answer to all but the last."""
+        newest = self.volume.continuous_index(clicks[-1].ras)
+        if before is None:
+            first = next(click for click in clicks if click.include)
+            level = int(np.argmin([abs(np.log(s / FIRST_SPACING)) for s in self._levels]))
+            field = self._look(level, self.volume.continuous_index(first.ras), None, clicks, request)
+        else:
+            holding = before.tiles_holding(newest)
+            if holding:
+                field = self._redecode(before, holding, clicks, request)
+            else:
+                field = self._reach(before, newest, clicks, request)
+        return self._grow(self._zoom(field, clicks, request), clicks, request)
+
+    def _look(
+        self, level: int, centre: Point, before: Field | None, clicks: tuple[Click, ...], request: Request
+    ) -> Field:
+        """One crop of a zoom level around a native index."""
+        crop = self.volume.crop_around(self.volume.ras(centre), self._levels[level], (self._size,) * 3)
+        previous = before.logits_on(crop) if before else None
+        logits = self._decode(crop, self._placed(crop, clicks), previous, request)
+        return one_tile(level, crop, logits).settled(self._native(clicks))
+
+    def _redecode(self, before: Field, holding: Sequence[Index], clicks: tuple[Click, ...], request: Request) -> Field:
+        """The same crops, those that hold the newest click evaluated again.
+
+        The previous answer goes in as the network gave it, so that the engine still has it and only clicks travel.
+        """
+        changed = {}
+        for offset in holding:
+            crop = before.tile_crop(offset)
+            placed = self._placed(crop, clicks)
+            if any(include for _, include in placed):
+                changed[offset] = self._decode(crop, placed, before.tiles[offset].astype(np.float32), request)
+        return before.with_tiles(changed).settled(self._native(clicks))
+
+    def _reach(self, before: Field, newest: Point, clicks: tuple[Click, ...], request: Request) -> Field:
+        """A click outside every crop: the zoom level that holds mask and clicks, or another crop beside the others."""
+        low, high = self._extent(before, clicks)
+        for level in range(before.level, len(self._levels)):
+            if self._fits(low, high, level):
+                return self._look(level, tuple((low + high) / 2), before, clicks, request)
+        offset = before.offset_near(newest)
+        crop = before.tile_crop(offset)
+        placed = self._placed(crop, clicks)
+        if len(before.tiles) >= TILE_LIMIT or not any(include for _, include in placed):
+            return before.settled(self._native(clicks))
+        return before.with_tiles({offset: self._decode(crop, placed, before.logits_on(crop), request)}).settled(
+            self._native(clicks)
+        )
+
+    def _zoom(self, field: Field, clicks: tuple[Click, ...], request: Request) -> Field:
+        """Coarser while the mask meets the crop's border, finer while it is small; never both."""
+        zoomed_out = False
+        while len(field.tiles) == 1:
+            low, high = self._extent(field, clicks)
+            if field.reached_offsets(self.volume.voxels.shape):
+                level, zoomed_out = field.level + 1, True
+            elif not zoomed_out and field.longest_side() < SMALL_SHARE * self._size:
+                level = field.level - 1
+            else:
+                break
+            finer_does_not_fit = level < field.level and not self._fits(low, high, level)
+            if not 0 <= level < len(self._levels) or finer_does_not_fit:
+                break
+            before = field if len(clicks) > 1 else None
+            field = self._look(level, tuple((low + high) / 2), before, clicks, request)
+        return field
+
+    def _grow(self, field: Field, clicks: tuple[Click, ...], request: Request) -> Field:
+        """Further crops wherever the mask meets the border of the crops so far, one layer after another."""
+        tried: set[Index] = set()
+        while True:
+            layer = sorted(field.reached_offsets(self.volume.voxels.shape) - tried)
+            if not layer:
+                return field
+            room = TILE_LIMIT - len(field.tiles)
+            if not room:
+                return field.with_limit()
+            layer = layer[:room]
+            tried.update(layer)
+            answers = {offset: self._beyond(field, offset, clicks, request) for offset in layer}
+            field = field.with_tiles(answers).settled(self._native(clicks))
+
+    def _beyond(self, field: Field, offset: Index, clicks: tuple[Click, ...], request: Request) -> Float32Array:
+        """The answer of a further crop: where no include click lies in it, the mask's own overlap names the object."""
+        crop = field.tile_crop(offset)
+        placed = self._placed(crop, clicks)
+        previous = field.logits_on(crop)
+        if not any(include for _, include in placed):
+            d, h, w = deepest(previous > 0)
+            placed = [*placed, ((float(d), float(h), float(w)), True)]
+        return self._decode(crop, placed, previous, request)
+
+    def _extent(self, field: Field, clicks: tuple[Click, ...]) -> tuple[Float32Array, Float32Array]:
+        """Lowest and highest native index (k, j, i) of mask and clicks."""
+        corners = [np.asarray(self.volume.continuous_index(click.ras)) for click in clicks]
+        positive = np.argwhere(field.logits > 0)
+        if len(positive):
+            corners += [np.asarray(field.canvas.native_index(tuple(c))) for c in (positive.min(0), positive.max(0))]
+        return np.min(corners, 0), np.max(corners, 0)
+
+    def _fits(self, low: Float32Array, high: Float32Array, level: int) -> bool:
+        millimetres = (high - low) * np.asarray(self.volume.spacing)
+        return bool(millimetres.max() <= ROOM_SHARE * self._size * self._levels[level])
+
+    def _native(self, clicks: tuple[Click, ...]) -> list[tuple[Point, bool]]:
+        return [(self.volume.continuous_index(click.ras), click.include) for click in clicks]
+
+    def _placed(self, crop: Crop, clicks: tuple[Click, ...]) -> list[tuple[Point, bool]]:
+        """The clicks that lie in a crop, in its voxels."""
+        placed = [(crop.position(index), include) for index, include in self._native(clicks)]
+        return [(p, include) for p, include in placed if all(-0.5 <= c <= self._size - 0.5 for c in p)]
+
+    def _decode(
+        self, crop: Crop, placed: list[tuple[Point, bool]], previous: Float32Array | None, request: Request
+    ) -> Float32Array:
+        voxels = self._crops.get(crop)
+        if voxels is None:
+            specification = self._decoder.specification
+            voxels = specification.intensity.apply(*crop.cut(self.volume.voxels, specification.antialias))
+            self._crops[crop] = voxels
+            if len(self._crops) > CROPS_KEPT:
+                self._crops.popitem(last=False)
+        return self._decoder.decode(voxels, placed, previous, request.cancelled, request.progress)
+
+
+def with_voxel(box: Box, mask: BoolArray, index: Index, value: bool) -> tuple[Box, BoolArray]:
+    """The mask with one native voxel set or cleared; its box grows to hold a voxel that is set."""
+    within = all(b.start <= c < b.stop for b, c in zip(box, index, strict=True))
+    if not within and not value:
+        return box, mask
+    if not within:
+        occupied = mask.size > 0
+        starts = [min(b.start, c) if occupied else c for b, c in zip(box, index, strict=True)]
+        stops = [max(b.stop, c + 1) if occupied else c + 1 for b, c in zip(box, index, strict=True)]
+        larger = np.zeros([b - a for a, b in zip(starts, stops, strict=True)], bool)
+        if occupied:
+            larger[tuple(slice(b.start - a, b.stop - a) for b, a in zip(box, starts, strict=True))] = mask
+        box, mask = tuple(slice(a, b) for a, b in zip(starts, stops, strict=True)), larger  # type: ignore[assignment]
+    mask[tuple(c - b.start for c, b in zip(index, box, strict=True))] = value
+    return box, mask

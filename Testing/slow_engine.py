@@ -1,0 +1,30 @@
+"""An engine process whose network takes its time: SECONDS for each answer, in steps of 50 ms; answers -1 everywhere."""
+
+import sys
+import time
+
+import torch
+
+from SAM3DSegmentLib.engine.server import serve
+from SAM3DSegmentLib.intensity import CropStatistics
+from SAM3DSegmentLib.network import checkpoint
+from SAM3DSegmentLib.specification import Specification
+
+
+class SlowNetwork:
+    specification = Specification("slow", "1", "0" * 64, 16, (1.0,), CropStatistics(), True, True)
+
+    def encode(self, crop, progress):
+        print("a library that prints to standard output")
+        return crop
+
+    def decode(self, encoding, clicks, previous, progress):
+        steps = round(float(sys.argv[1]) / 0.05)
+        for step in range(steps):
+            progress(step / steps)
+            time.sleep(0.05)
+        return torch.full((16, 16, 16), -1.0)
+
+
+checkpoint.load_network = lambda path, device: SlowNetwork()
+serve()

@@ -1,0 +1,183 @@
+"""The engine: frames, answers, and a client that outlives its process."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from SAM3DSegmentLib.engine import wire
+from SAM3DSegmentLib.engine.client import Engine
+from SAM3DSegmentLib.engine.wire import Message, WireError, read_message, write_message
+from SAM3DSegmentLib.errors import CancelledError, DeviceError, EngineError, UnknownModelError
+
+ROOT = Path(__file__).resolve().parents[1]
+CLICKS = [((32.0, 32.0, 32.0), True)]
+SLOW = (sys.executable, "-m", "Testing.slow_engine")
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with Engine(device="cpu", patience=60) as started:
+        yield started
+
+
+def crop() -> np.ndarray:
+    axis = np.arange(64) - 32
+    ball = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2 < 15**2
+    return (ball + 0.1 * np.random.default_rng(0).standard_normal((64, 64, 64))).astype(np.float32)
+
+
+def process_of(engine: Engine) -> int:
+    return engine._process._process.pid
+
+
+def frame(message: Message) -> bytes:
+    stream = io.BytesIO()
+    write_message(stream, message)
+    return stream.getvalue()
+
+
+def test_a_message_comes_back_as_it_was_written() -> None:
+    arrays = {"a": np.arange(24, dtype=np.float16).reshape(2, 3, 4), "b": np.zeros((0, 3), np.uint8)}
+    message = read_message(io.BytesIO(frame(Message("decode", {"request": 1, "text": "größer"}, arrays))))
+    assert message is not None
+    assert (message.kind, message.fields) == ("decode", {"request": 1, "text": "größer"})
+    assert all(np.array_equal(message.arrays[name], array) for name, array in arrays.items())
+
+
+FRAME = frame(Message("decode", {"clicks": [[1, 2, 3, True]]}, {"crop": np.ones((4, 4, 4), np.float16)}))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(FRAME) - 1), st.binary(min_size=1, max_size=8), st.integers(0, len(FRAME)))
+def test_damaged_frames_are_refused_or_read_never_anything_else(at: int, inserted: bytes, end: int) -> None:
+    for damaged in (FRAME[:at] + inserted + FRAME[at + len(inserted) :], FRAME[:end], inserted):
+        try:
+            message = read_message(io.BytesIO(damaged))
+        except WireError:
+            continue
+        assert message is None or isinstance(message, Message)
+
+
+def test_a_header_cannot_ask_for_memory_beyond_the_limit() -> None:
+    array = {"name": "a", "dtype": "float32", "shape": [1048576, 1048576]}
+    header = json.dumps({"kind": "decode", "fields": {}, "arrays": [array]}).encode()
+    with pytest.raises(WireError, match="more than"):
+        read_message(io.BytesIO(wire.PREFIX.pack(wire.MAGIC, len(header)) + header))
+
+
+def test_the_same_request_gives_the_same_bits_on_a_fresh_engine(engine: Engine) -> None:
+    first = engine.decode(crop(), CLICKS, None)
+    second = engine.decode(crop(), [*CLICKS, ((40.0, 32.0, 32.0), False)], first)
+    engine.close()
+    again = engine.decode(crop(), [*CLICKS, ((40.0, 32.0, 32.0), False)], first)
+    assert np.array_equal(second, again)
+
+
+def test_after_the_first_click_only_clicks_travel(engine: Engine) -> None:
+    first = engine.decode(crop(), CLICKS, None)
+    before = engine.bytes_sent
+    engine.decode(crop(), [*CLICKS, ((40.0, 32.0, 32.0), False)], first)
+    assert before > 64**3 * 2
+    assert engine.bytes_sent - before < 1000
+
+
+def test_an_engine_killed_between_clicks_is_started_again_and_answers_alike(engine: Engine) -> None:
+    first = engine.decode(crop(), CLICKS, None)
+    os.kill(process_of(engine), signal.SIGKILL)
+    assert np.array_equal(engine.decode(crop(), CLICKS, None), first)
+    assert engine.restarts == 1
+
+
+def test_a_hung_engine_is_started_again_and_answers_alike() -> None:
+    with Engine(device="cpu", patience=60) as engine:
+        first = engine.decode(crop(), CLICKS, None)
+        engine._patience = 2
+        hung = process_of(engine)
+        os.kill(hung, signal.SIGSTOP)
+        resume = threading.Timer(3, lambda: setattr(engine, "_patience", 60))
+        resume.start()
+        assert np.array_equal(engine.decode(crop(), CLICKS, None), first)
+        assert engine.restarts >= 1
+        with pytest.raises(ProcessLookupError):
+            os.kill(hung, 0)
+
+
+def test_a_request_is_cancelled_within_the_networks_work() -> None:
+    with Engine(device="cpu", command=(*SLOW, "30"), patience=60) as engine:
+        cancelled = threading.Event()
+        fractions: list[float] = []
+
+        def progress(fraction: float) -> None:
+            fractions.append(fraction)
+            if fraction > 0:
+                cancelled.set()
+
+        start = time.monotonic()
+        with pytest.raises(CancelledError):
+            engine.decode(np.zeros((16, 16, 16), np.float32), CLICKS, None, cancelled, progress)
+        assert time.monotonic() - start < 29
+        assert fractions
+
+
+def test_what_libraries_print_does_not_disturb_the_protocol() -> None:
+    with Engine(device="cpu", command=(*SLOW, "0.1"), patience=60) as engine:
+        logits = engine.decode(np.zeros((16, 16, 16), np.float32), CLICKS, None)
+    assert np.all(logits == -1)
+
+
+def test_an_engine_that_always_dies_is_one_sentence_with_its_last_words() -> None:
+    command = (sys.executable, "-c", "import sys; sys.exit('no driver')")
+    sentence = r"failed 3 times.*no driver.*clicks are kept"
+    with Engine(command=command) as engine, pytest.raises(EngineError, match=sentence):
+        engine.decode(crop(), CLICKS, None)
+
+
+def test_an_engine_that_talks_nonsense_is_one_sentence() -> None:
+    command = (sys.executable, "-c", "print('hello' * 1000)")
+    with Engine(command=command) as engine, pytest.raises(EngineError, match="failed 3 times"):
+        engine.decode(crop(), CLICKS, None)
+
+
+def test_an_engine_that_is_not_there_is_named() -> None:
+    with Engine(command=("no-such-engine",)) as engine, pytest.raises(EngineError, match="no-such-engine"):
+        engine.decode(crop(), CLICKS, None)
+
+
+def test_versions_that_differ_are_named() -> None:
+    newer = "import SAM3DSegmentLib.engine.wire as wire; wire.PROTOCOL = 99"
+    code = f"{newer}; from SAM3DSegmentLib.engine.server import serve; serve()"
+    with Engine(command=(sys.executable, "-c", code)) as engine, pytest.raises(EngineError, match="same version"):
+        engine.decode(crop(), CLICKS, None)
+
+
+def test_an_unknown_model_is_refused_by_name() -> None:
+    with Engine(model="no-such-model") as engine, pytest.raises(UnknownModelError, match="no-such-model"):
+        _ = engine.specification
+
+
+def test_a_device_that_is_not_there_is_refused_by_name() -> None:
+    with Engine(device="cuda:77") as engine, pytest.raises(DeviceError, match="cuda:77"):
+        _ = engine.specification
+
+
+def test_an_engine_ends_when_its_client_is_gone() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "SAM3DSegmentLib.engine"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    )
+    process.stdin.close()
+    process.stdout.read()
+    assert process.wait(timeout=60) == 0

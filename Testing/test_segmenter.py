@@ -1,0 +1,165 @@
+"""The segmenter: a function of volume, clicks and model; zoom, growth, promises, cached prefixes."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from SAM3DSegmentLib.clicks import Click, ClickHistory
+from SAM3DSegmentLib.errors import CancelledError, ClickOutsideError, NoIncludeClickError, ScanError
+from SAM3DSegmentLib.geometry import Volume
+from SAM3DSegmentLib.measure import dice
+from SAM3DSegmentLib.segmenter import TILE_LIMIT, Segmenter
+from Testing.doubles import BrightnessDecoder, ball_volume, middle
+
+VOLUME = ball_volume(20)
+
+
+def segment(volume: Volume, clicks: list[Click], decoder: BrightnessDecoder | None = None) -> np.ndarray:
+    prediction = Segmenter(volume, decoder or BrightnessDecoder()).segment(clicks)
+    return prediction.mask_on(volume.voxels.shape)
+
+
+@pytest.mark.parametrize("radius", [3, 8, 20, 45])
+def test_zoom_follows_the_size_of_the_object(radius: float) -> None:
+    volume = ball_volume(radius)
+    prediction = Segmenter(volume, BrightnessDecoder()).segment([Click(middle(volume))])
+    assert dice(prediction.mask, prediction.box, volume.voxels > 0.5) > 0.9
+    assert prediction.tiles == 1
+    diameter_in_crop = 2 * radius / prediction.spacing
+    assert diameter_in_crop < 32
+
+
+def test_a_network_of_one_zoom_level_grows_by_further_crops() -> None:
+    volume = ball_volume(30)
+    prediction = Segmenter(volume, BrightnessDecoder((1.0,))).segment([Click(middle(volume))])
+    assert prediction.tiles > 1
+    assert not prediction.limited
+    assert dice(prediction.mask, prediction.box, volume.voxels > 0.5) > 0.97
+
+
+def test_growth_ends_at_its_limit_and_says_so() -> None:
+    volume = ball_volume(58)
+    prediction = Segmenter(volume, BrightnessDecoder((0.8,))).segment([Click(middle(volume))])
+    assert prediction.tiles == TILE_LIMIT
+    assert prediction.limited
+
+
+def test_only_the_object_under_the_click_is_taken() -> None:
+    volume = ball_volume(8)
+    volume.voxels[volume.voxels.shape[0] // 2, 75, 92:98] = 1
+    mask = segment(volume, [Click(middle(volume))])
+    assert not mask[:, :, 92:98].any()
+    with_second = segment(volume, [Click(middle(volume)), Click(volume.ras((30, 75, 95)))])
+    assert with_second[30, 75, 95]
+    assert with_second[30, 75, 75]
+
+
+def inside_clicks() -> st.SearchStrategy[Click]:
+    index = st.tuples(*(st.integers(0, n - 1) for n in VOLUME.voxels.shape))
+    return st.builds(lambda kji, include: Click(VOLUME.ras(kji), include), index, st.booleans())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(inside_clicks(), min_size=1, max_size=5))
+def test_every_click_is_a_promise_that_the_mask_keeps(others: list[Click]) -> None:
+    clicks = [Click(middle(VOLUME)), *others]
+    mask = segment(VOLUME, clicks)
+    last_word = {VOLUME.index(click.ras): click.include for click in clicks}
+    assert {index: bool(mask[index]) for index in last_word} == last_word
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(inside_clicks(), min_size=1, max_size=4), st.data())
+def test_any_way_to_a_list_of_clicks_gives_the_same_bits(others: list[Click], data: st.DataObject) -> None:
+    clicks = [Click(middle(VOLUME)), *others]
+    fresh = segment(VOLUME, clicks)
+    segmenter = Segmenter(VOLUME, BrightnessDecoder())
+    history = ClickHistory()
+    for click in clicks:
+        history.add(click)
+        segmenter.segment(history.clicks)
+        if data.draw(st.booleans()):
+            history.move(0, VOLUME.ras((31, 75, 75)))
+            segmenter.segment(history.clicks)
+            history.undo()
+    assert history.clicks == tuple(clicks)
+    assert np.array_equal(segmenter.segment(history.clicks).mask_on(VOLUME.voxels.shape), fresh)
+
+
+def test_undo_and_redo_ask_the_network_nothing() -> None:
+    decoder = BrightnessDecoder()
+    segmenter = Segmenter(VOLUME, decoder)
+    clicks = [Click(middle(VOLUME)), Click(VOLUME.ras((28, 75, 75)))]
+    segmenter.segment(clicks)
+    asked = len(decoder.asked)
+    segmenter.segment(clicks[:1])
+    segmenter.segment(clicks)
+    assert len(decoder.asked) == asked
+
+
+def test_a_later_click_in_the_crop_costs_one_pass_and_hands_the_previous_answer_on() -> None:
+    decoder = BrightnessDecoder()
+    segmenter = Segmenter(VOLUME, decoder)
+    first = Click(middle(VOLUME))
+    segmenter.segment([first])
+    asked = len(decoder.asked)
+    segmenter.segment([first, Click(VOLUME.ras((28, 75, 75)))])
+    assert len(decoder.asked) == asked + 1
+    assert decoder.previous[-1] is not None
+    assert len(decoder.asked[-1]) == 2
+
+
+def test_a_far_click_is_reached_without_losing_the_first_object() -> None:
+    volume = ball_volume(10)
+    volume.voxels[30:34, 75:80, 140:146] = 1
+    for decoder in (BrightnessDecoder(), BrightnessDecoder((1.0,))):
+        mask = segment(volume, [Click(middle(volume)), Click(volume.ras((32, 77, 143)))], decoder)
+        assert mask[32, 77, 143]
+        assert mask[30, 75, 75]
+
+
+def test_a_one_voxel_thick_volume_is_segmented() -> None:
+    volume = ball_volume(10, shape=(1, 100, 100))
+    mask = segment(volume, [Click(middle(volume))])
+    assert dice(mask, (slice(None),) * 3, volume.voxels > 0.5) > 0.9
+
+
+def test_exclude_clicks_alone_are_refused() -> None:
+    with pytest.raises(NoIncludeClickError, match="include"):
+        segment(VOLUME, [Click(middle(VOLUME), include=False)])
+
+
+def test_a_click_outside_the_volume_is_refused_with_its_limits() -> None:
+    with pytest.raises(ClickOutsideError, match="outside the scan"):
+        segment(VOLUME, [Click((0.0, 0.0, 9999.0))])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_that_are_no_numbers_are_refused(value: float) -> None:
+    volume = ball_volume(10, shape=(8, 20, 20))
+    volume.voxels[0, 0, 0] = value
+    with pytest.raises(ScanError, match="NaN or infinite"):
+        Segmenter(volume, BrightnessDecoder())
+
+
+def test_a_constant_scan_is_refused() -> None:
+    volume = Volume(np.zeros((4, 5, 6), np.int16), np.eye(4))
+    with pytest.raises(ScanError, match="nothing to segment"):
+        Segmenter(volume, BrightnessDecoder())
+
+
+def test_a_cancelled_evaluation_leaves_the_answers_before_it() -> None:
+    decoder = BrightnessDecoder()
+    segmenter = Segmenter(VOLUME, decoder)
+    clicks = [Click(middle(VOLUME)), Click(VOLUME.ras((28, 75, 75)))]
+    before = segmenter.segment(clicks[:1])
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(CancelledError):
+        segmenter.segment(clicks, cancelled)
+    assert np.array_equal(segmenter.segment(clicks[:1]).mask, before.mask)

@@ -1,0 +1,73 @@
+"""Samples of the compact network's training: synthetic volumes and crops of real tumours, each drawn by its number."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from SAM3DSegmentLib.intensity import CropStatistics
+from SAM3DSegmentLib.network.compact import CROP_SIZE
+from training.sarcoma import Case, real_sample
+from training.synthetic import synthetic_sample, uniform
+
+Sample = tuple[Tensor, Tensor]
+"""Image, float32 and normalised, and target, boolean: both [1, S, S, S]."""
+
+
+class Samples(Dataset[Sample]):
+    """Sample `n` of a seed is always the same."""
+
+    def __init__(self, cases: list[Case], length: int, seed: int, real_share: float) -> None:
+        self.cases = cases
+        self.length = length
+        self.seed = seed
+        self.real_share = real_share
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng((self.seed, index))
+        if self.cases and rng.random() < self.real_share:
+            image, target, inside = real_sample(self.cases[int(rng.integers(len(self.cases)))], CROP_SIZE, rng)
+        else:
+            image, target = synthetic_sample(CROP_SIZE, rng)
+            inside = inside_volume(rng)
+        target = target & inside
+        if not target.any():
+            return self[index + self.length]
+        return network_input(image, inside), target[None]
+
+
+def inside_volume(rng: np.random.Generator) -> Tensor:
+    """[S, S, S], False beyond a random face in some samples, as where a crop reaches out of the volume."""
+    inside = torch.ones((CROP_SIZE,) * 3, dtype=torch.bool)
+    if rng.random() < 0.3:
+        axis, width = int(rng.integers(3)), int(uniform(rng, 1, CROP_SIZE * 0.4))
+        start = 0 if rng.random() < 0.5 else CROP_SIZE - width
+        inside.narrow(axis, start, width).fill_(False)
+    return inside
+
+
+def network_input(image: Tensor, inside: Tensor) -> Tensor:
+    """[1, S, S, S] normalised as the product normalises a crop."""
+    return torch.from_numpy(CropStatistics().apply(image.numpy(), inside.numpy()))[None]
+
+
+def validation_samples(cases: list[Case], count: int) -> list[Sample]:
+    """Crops of the validation patients, the same in every run."""
+    samples = []
+    for index in range(count):
+        rng = np.random.default_rng((1, index))
+        image, target, inside = real_sample(cases[index % len(cases)], CROP_SIZE, rng, augment=False)
+        samples.append((network_input(image, inside), target[None]))
+    return samples
+
+
+def split_by_patient(cases: list[Case], held_out: int, seed: int) -> tuple[list[Case], list[Case]]:
+    """Training and validation cases, the latter of `held_out` patients; a patient's scans stay together."""
+    patients = sorted({case.patient for case in cases})
+    chosen = set(np.random.default_rng(seed).permutation(patients)[:held_out])
+    return [c for c in cases if c.patient not in chosen], [c for c in cases if c.patient in chosen]
