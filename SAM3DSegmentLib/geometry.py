@@ -7,10 +7,11 @@ anterior, W towards right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -166,7 +167,8 @@ class Crop:
             voxels: [K, J, I].
             antialias: average over each crop voxel's extent where it is wider than a native voxel; else trilinear.
         """
-        matrices, native, inside = [None] * 3, [slice(0)] * 3, []
+        matrices: list[Float32Array] = [np.zeros((0, 0), np.float32)] * 3
+        native, inside = [slice(0)] * 3, []
         for axis, start, step, size in zip(self.axes, self.start, self.step, self.shape, strict=True):
             length = voxels.shape[axis]
             positions = start + step * np.arange(size)
@@ -175,7 +177,7 @@ class Crop:
             used = np.flatnonzero(matrix.any(0))
             native[axis] = slice(int(used[0]), int(used[-1]) + 1)
             matrices[axis] = matrix[:, native[axis]]
-        values = np.concatenate(list(contract_in_slabs(voxels[tuple(native)], *matrices, along=1)), axis=1)
+        values = np.concatenate(list(contract_in_slabs(voxels[tuple(native)], matrices, along=1)), axis=1)
         d, h, w = inside
         return values.transpose(self.axes), d[:, None, None] & h[:, None] & w
 
@@ -207,11 +209,12 @@ class Crop:
             matrices.append(resampling_matrix(positions, abs(1 / step), size))
         if any(n.stop <= n.start for n in native):
             return empty_mask()
-        slabs = contract_in_slabs(values.transpose(order).astype(np.float32), *matrices, along=0)
-        return trim(tuple(native), np.concatenate([slab > 0 for slab in slabs]))
+        slabs = contract_in_slabs(values.transpose(order).astype(np.float32), matrices, along=0)
+        k, j, i = native
+        return trim((k, j, i), np.concatenate([slab > 0 for slab in slabs]))
 
 
-def resampling_matrix(positions: NDArray[np.float64], width: float, length: int) -> Float32Array:
+def resampling_matrix(positions: FloatArray, width: float, length: int) -> Float32Array:
     """[len(positions), length], the weights of `length` samples at 0, 1, ... for each position.
 
     Linear interpolation, clamped at both ends; where `width` (the extent of a target in samples) is above 1, the mean
@@ -227,12 +230,9 @@ def resampling_matrix(positions: NDArray[np.float64], width: float, length: int)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def contract_in_slabs(
-    voxels: NDArray[Any], first: Float32Array, second: Float32Array, third: Float32Array, along: int
-) -> Iterator[Float32Array]:
-    """`first` x `second` x `third` applied to the three axes of `voxels`, in slabs of axis 0 or 1 of the result."""
-    matrices = [first, second, third]
-    widest = max(voxels.size, first.shape[0] * second.shape[0] * third.shape[0])
+def contract_in_slabs(voxels: NDArray[Any], matrices: Sequence[Float32Array], along: int) -> Iterator[Float32Array]:
+    """The three matrices applied to the axes of `voxels`, in slabs of axis `along` (0 or 1) of the result."""
+    widest = max(voxels.size, prod(len(matrix) for matrix in matrices))
     count = min(matrices[along].shape[0], -(-widest // SLAB_VOXELS))
     for rows in np.array_split(matrices[along], count):
         used = np.flatnonzero(rows.any(0))

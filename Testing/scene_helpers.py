@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 import slicer
 import slicer.util
 from vtkmodules.vtkCommonCore import vtkPoints
 from vtkmodules.vtkCommonTransforms import vtkThinPlateSplineTransform
 
 from SAM3DSegmentLib.geometry import Volume
-from SAM3DSegmentLib.scene.application import boot_scene
 from SAM3DSegmentLib.scene.volumes import add_volume
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "test"
 
 SHAPE = (7, 20, 30)
 TRANSFORMS = ("none", "linear", "nonlinear")
-
-
-@pytest.fixture(name="scene")
-def clean_scene() -> Iterator[slicer.vtkMRMLScene]:
-    scene = boot_scene()
-    yield scene
-    scene.Clear(0)
 
 
 def oblique(handedness: int = 1) -> np.ndarray:

@@ -312,7 +312,7 @@ def test_interval_counts_patients_not_scans() -> None:
 
 
 def test_interval_is_the_same_each_time_and_closed_for_one_patient() -> None:
-    assert bootstrap_mean([0.1, 0.7, 0.4], "abc") == bootstrap_mean([0.1, 0.7, 0.4], "abc")
+    assert bootstrap_mean([0.1, 0.7, 0.4], [*"abc"]) == bootstrap_mean([0.1, 0.7, 0.4], [*"abc"])
     alone = bootstrap_mean([0.25, 0.75], ["a", "a"])
     assert (alone.low, alone.mean, alone.high) == (0.5, 0.5, 0.5)
 

@@ -15,7 +15,7 @@ from SAM3DSegmentLib.errors import ScanError
 from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.scene.application import boot_scene
 from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node, volume_ras_to_world, world_to_volume_ras
-from Testing.scene_helpers import DATA, SHAPE, TRANSFORMS, clean_scene, oblique, put_under, volume_node  # noqa: F401
+from Testing.scene_helpers import DATA, SHAPE, TRANSFORMS, oblique, put_under, volume_node
 
 SCANS = sorted(DATA.glob("*_image.nii.gz"), key=lambda path: path.stat().st_size)[:4]
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class _Process:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        stdout = cast(IO[bytes], self._process.stdout)
+        stdout = cast(BinaryIO, self._process.stdout)
         with contextlib.suppress(WireError, ValueError, OSError):
             while message := read_message(stdout):
                 self._answers.put(message)
@@ -72,7 +72,7 @@ class _Process:
 
     def send(self, message: Message) -> None:
         try:
-            self.bytes_sent += write_message(cast(IO[bytes], self._process.stdin), message)
+            self.bytes_sent += write_message(cast(BinaryIO, self._process.stdin), message)
         except OSError as error:
             raise _EngineGone("it closed its input") from error
 
@@ -98,7 +98,7 @@ class _Process:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             with contextlib.suppress(OSError):
-                cast(IO[bytes], stream).close()
+                cast(BinaryIO, stream).close()
 
 
 class Engine:

@@ -55,7 +55,7 @@ def write_message(stream: BinaryIO, message: Message) -> int:
     header = json.dumps({"kind": message.kind, "fields": dict(message.fields), "arrays": described}).encode()
     stream.write(PREFIX.pack(MAGIC, len(header)) + header)
     for array in arrays.values():
-        stream.write(memoryview(array).cast("B"))
+        stream.write(array.reshape(-1).view(np.uint8).data)
     stream.flush()
     return PREFIX.size + len(header) + sum(a.nbytes for a in arrays.values())
 

@@ -13,7 +13,7 @@ from SAM3DSegmentLib.geometry import BoolArray, Box, Point, trim
 def dice(reference: BoolArray, prediction: BoolArray) -> float:
     """Twice the shared voxels over all voxels of two masks of one shape; 1 where both are empty."""
     total = np.count_nonzero(reference) + np.count_nonzero(prediction)
-    return 2 * np.count_nonzero(reference & prediction) / total if total else 1.0
+    return float(2 * np.count_nonzero(reference & prediction) / total) if total else 1.0
 
 
 def surface_dice(

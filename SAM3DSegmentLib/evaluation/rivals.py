@@ -1,7 +1,7 @@
 """Classical rivals of a network, fed with the same clicks: a random walker and a region growing.
 
-Both see a cube of tissue around the clicks in a bounded number of voxels. Each click stands for a ball of seeds; the
-cube's faces are background. The parameters were chosen on the sarcoma training scans and are the same for every case.
+Both see a cube of tissue around the clicks in a bounded number of voxels. Each click stands for a ball of seeds of
+its own brightness; the cube's faces are background. The parameters were chosen on the sarcoma training scans and are the same for every case.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from SAM3DSegmentLib.evaluation.predictor import Method, Predictor
 from SAM3DSegmentLib.geometry import BoolArray, Crop, Float32Array, Volume
 from SAM3DSegmentLib.intensity import CropStatistics
 
-SMALLEST_EDGE_MM = 110.0
-MARGIN_MM = 35.0
+SMALLEST_EDGE_MM = 140.0
+MARGIN_MM = 50.0
 """Tissue around the outermost clicks."""
 
+SEED_CONTRAST = 0.5
+"""Voxels that differ more from the clicked one, in standard deviations of the cube, are left out of its ball."""
+
+SEED_SIGMA = 0.5
 OBJECT, BACKGROUND = 1, 2
 Seeds = NDArray[np.uint8]
 Grow = Callable[[Float32Array, Seeds], Float32Array]
 """From normalised voxels and seeds (`OBJECT`, `BACKGROUND` or 0), both [S, S, S], to values above 0 in the object."""
 
-WALKER_EDGE, WALKER_RADIUS_MM = 32, 10.0
+WALKER_EDGE, WALKER_RADIUS_MM = 40, 14.0
 WALKER_BETA = 5000.0
 WALKER_SIGMA = 0.5
-WALKER_TOLERANCE = 1e-3
+WALKER_TOLERANCE = 1e-4
 
-GROWING_EDGE, GROWING_RADIUS_MM = 48, 5.0
+GROWING_EDGE, GROWING_RADIUS_MM = 64, 8.0
 GROWING_SIGMA = 1.0
 GROWING_COMPACTNESS = 0.01
 
@@ -65,9 +69,10 @@ def classical(grow: Grow, edge: int, radius: float) -> Method:
         def predict(clicks: tuple[Click, ...]) -> BoolArray:
             crop = cube_around(volume, clicks, edge)
             voxels, inside = crop.cut(volume.voxels)
-            seeds = seeds_of(volume, crop, clicks, radius)
+            image = CropStatistics().apply(voxels, inside)
+            seeds = seeds_of(volume, crop, clicks, image, radius)
             seeds[(seeds == 0) & (faces(edge) | ~inside)] = BACKGROUND
-            box, found = crop.paste_positive(grow(CropStatistics().apply(voxels, inside), seeds), volume.voxels.shape)
+            box, found = crop.paste_positive(grow(image, seeds), volume.voxels.shape)
             mask = np.zeros(volume.voxels.shape, bool)
             mask[box] = found
             for click in clicks:
@@ -88,17 +93,20 @@ def cube_around(volume: Volume, clicks: tuple[Click, ...], edge: int) -> Crop:
     return volume.crop_around(volume.ras((k, j, i)), millimetres / edge, (edge,) * 3)
 
 
-def seeds_of(volume: Volume, crop: Crop, clicks: tuple[Click, ...], radius: float) -> Seeds:
+def seeds_of(volume: Volume, crop: Crop, clicks: tuple[Click, ...], image: Float32Array, radius: float) -> Seeds:
     """[S, S, S]: balls of `radius` mm around the clicks; where two overlap, the nearer click counts."""
+    smooth = ndimage.gaussian_filter(image, SEED_SIGMA)
     spacing = abs(crop.step[0]) * volume.spacing[crop.axes[0]]
     voxels = np.indices(crop.shape)
     nearest = np.full(crop.shape, (radius / spacing) ** 2)
     seeds = np.zeros(crop.shape, np.uint8)
     for click in clicks:
-        centre = np.round(crop.position(volume.continuous_index(click.ras)))
+        centre = np.round(crop.position(volume.continuous_index(click.ras))).astype(int)
         distance = ((voxels - centre[:, None, None, None]) ** 2).sum(0)
-        seeds[distance < nearest] = OBJECT if click.include else BACKGROUND
-        nearest = np.minimum(nearest, distance)
+        alike = abs(smooth - smooth[tuple(centre)]) <= SEED_CONTRAST
+        ball = alike & (distance < nearest)
+        seeds[ball] = OBJECT if click.include else BACKGROUND
+        nearest[ball] = distance[ball]
     return seeds
 
 

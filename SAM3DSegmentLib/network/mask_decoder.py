@@ -39,13 +39,13 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
+        self.head_channels = channels // 2
         self.mlahead = nn.ModuleDict({f"head{i}": feature_head(channels) for i in (2, 3, 4, 5)})
         self.cls = nn.Sequential(
-            nn.Conv3d(4 * self.half + 1, self.half, 3, padding=1, bias=False),
-            instance_norm(self.half),
+            nn.Conv3d(4 * self.head_channels + 1, self.head_channels, 3, padding=1, bias=False),
+            instance_norm(self.head_channels),
             nn.ReLU(),
-            nn.Conv3d(self.half, 2, 3, padding=1, bias=False),
+            nn.Conv3d(self.head_channels, 2, 3, padding=1, bias=False),
         )
 
     def share_of_crop(self, features: list[Tensor], crop: Tensor) -> Tensor:
@@ -61,8 +61,8 @@ class MaskDecoder(nn.Module):
         image = F.interpolate(
             crop.permute(0, 2, 3, 1)[:, None], size=(size,) * 3, mode="trilinear", align_corners=False
         )
-        share = convolve_upsampled(heads, weight[:, : 3 * self.half])
-        return share + F.conv3d(image, weight[:, 4 * self.half :], padding=1)
+        share = convolve_upsampled(heads, weight[:, : 3 * self.head_channels])
+        return share + F.conv3d(image, weight[:, 4 * self.head_channels :], padding=1)
 
     def forward(self, share: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, 2, S, S, S], axes (D, H, W), and the hidden features [B, half, 2H, 2W, 2D] they come from.
@@ -71,7 +71,7 @@ class MaskDecoder(nn.Module):
             share: as `share_of_crop` makes it.
             prompted: f4 with its clicks, [B, C, H, W, D].
         """
-        weight = self.cls.get_parameter("0.weight")[:, 3 * self.half : 4 * self.half]
+        weight = self.cls.get_parameter("0.weight")[:, 3 * self.head_channels : 4 * self.head_channels]
         hidden = share + convolve_upsampled(self.mlahead["head5"](prompted), weight)
         hidden = F.relu(self.cls[1](hidden))
         logits = convolve_to_few(hidden, self.cls.get_parameter("3.weight"))

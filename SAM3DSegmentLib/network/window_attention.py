@@ -66,7 +66,7 @@ class WindowAttention(nn.Module):
         # The fused kernels want values as wide as keys: the padding is cheaper than their absence.
         value = F.pad(v, (0, query.shape[-1] - c))
         attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :c]
-        return self.proj(attended.transpose(1, 2).reshape(count, tokens, width))  # type: ignore[no-any-return]
+        return self.proj(attended.transpose(1, 2).reshape(count, tokens, width))
 
 
 def place_codes(window: int, like: Tensor) -> Tensor:

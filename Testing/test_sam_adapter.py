@@ -1,0 +1,347 @@
+"""3DSAM-adapter: every shortcut against the oracle, the golden case, additions, clicks that exclude, short memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from SAM3DSegmentLib.errors import CancelledError
+from SAM3DSegmentLib.intensity import CropStatistics
+from SAM3DSegmentLib.network import adapter_predictor
+from SAM3DSegmentLib.network.adapted_encoder import AdapterSizes
+from SAM3DSegmentLib.network.adapter_predictor import AdapterPredictor, compute_dtype
+from SAM3DSegmentLib.network.backbone import is_frozen
+from SAM3DSegmentLib.network.checkpoint import load_network
+from SAM3DSegmentLib.network.device import choose_device
+from SAM3DSegmentLib.network.interface import CropClick
+from SAM3DSegmentLib.network.mask_decoder import convolve_to_few, convolve_upsampled
+from SAM3DSegmentLib.network.published import read_published
+from SAM3DSegmentLib.network.sam_adapter import SamAdapter
+from SAM3DSegmentLib.network.sam_weights import untrained_network
+from SAM3DSegmentLib.network.window_attention import shifted_regions, split_windows
+from SAM3DSegmentLib.specification import Specification
+from Testing import oracle
+from Testing.reduced_network import POINTS, SIZES, oracle_result, random_crop, random_network, sam_state
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT.parent / "shared" / "golden"
+CPU = torch.device("cpu")
+TOLERANCE = 1e-4
+INCLUDE = torch.ones(len(POINTS), dtype=torch.bool)
+
+
+def ignore(fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
+def specification(signed: bool = False) -> Specification:
+    return Specification("test", "1", "0" * 64, SIZES.crop, (1.0,), CropStatistics(), signed, False)
+
+
+def predictor(network: SamAdapter, signed: bool = False) -> AdapterPredictor:
+    return AdapterPredictor(network, specification(signed), CPU, None)
+
+
+def clicks(positions: Tensor, include: bool) -> list[CropClick]:
+    return [CropClick((float(d), float(h), float(w)), include) for d, h, w in positions]
+
+
+def largest_difference(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max())
+
+
+@torch.no_grad()
+def test_features_and_logits_are_those_of_the_plain_evaluation() -> None:
+    network, crop = random_network(), random_crop()
+    expected = oracle_result(network, crop, POINTS)
+    features = network.encoder(crop[None], 3, ignore)
+    for feature, wanted in zip(features, expected.features, strict=True):
+        assert largest_difference(feature[0], wanted) <= TOLERANCE
+    logits = network.decode(network.encode(crop, 8, ignore), POINTS, INCLUDE, None)
+    assert expected.logits.std() > 0.1
+    assert largest_difference(logits, expected.logits) <= TOLERANCE
+
+
+@torch.no_grad()
+def test_a_later_click_on_a_kept_encoding_gives_what_a_fresh_evaluation_gives() -> None:
+    network, crop = random_network(), random_crop()
+    encoding = network.encode(crop, 8, ignore)
+    network.decode(encoding, POINTS, INCLUDE, None)
+    later = network.decode(encoding, POINTS[:1], INCLUDE[:1], None)
+    assert largest_difference(later, oracle_result(network, crop, POINTS[:1]).logits) <= TOLERANCE
+
+
+@torch.no_grad()
+def test_one_convolution_is_upsampling_patch_embedding_and_depth_embedding_together() -> None:
+    network, crop = random_network(), random_crop()
+    tokens = network.encoder.stem(crop[None])[0]
+    assert largest_difference(tokens, oracle.embed(network.encoder.state_dict(), crop)) <= TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shifted", [False, True])
+def test_folded_attention_equals_attention_with_a_bias_for_every_pair(shifted: bool) -> None:
+    attention = random_network().encoder.blocks[0].attn
+    x = torch.randn(1, *(SIZES.tokens,) * 3, SIZES.width, generator=torch.Generator().manual_seed(1))
+    windows = split_windows(x, SIZES.window)
+    regions = shifted_regions(SIZES.tokens, SIZES.window, CPU) if shifted else None
+    mask = oracle.shift_mask(SIZES.tokens, SIZES.window) if shifted else None
+    expected = oracle.attention(attention.state_dict(), windows, SIZES.heads, SIZES.window, mask)
+    assert largest_difference(attention(windows, attention.position_tables(), regions), expected) <= TOLERANCE
+
+
+def test_regions_part_the_windows_as_the_published_masks_do() -> None:
+    region = shifted_regions(32, 8, CPU).float()
+    mask = -100 * (1 - region @ region.mT)
+    assert torch.equal(mask, oracle.shift_mask(32, 8))
+
+
+def test_the_upsampled_convolution_equals_upsampling_and_then_convolving() -> None:
+    x, weight = torch.randn(2, 5, 6, 6, 6), torch.randn(37, 5, 3, 3, 3)
+    upsampled = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=True)
+    assert largest_difference(convolve_upsampled(x, weight), F.conv3d(upsampled, weight, padding=1)) <= TOLERANCE
+
+
+def test_the_convolution_to_few_channels_is_a_convolution() -> None:
+    x, weight = torch.randn(2, 16, 6, 6, 6), torch.randn(2, 16, 3, 3, 3)
+    assert largest_difference(convolve_to_few(x, weight), F.conv3d(x, weight, padding=1)) <= TOLERANCE
+
+
+@torch.no_grad()
+def test_the_number_of_windows_at_once_changes_nothing() -> None:
+    network, crop = random_network(), random_crop()
+    one, all_at_once = (network.encode(crop, count, ignore).deepest for count in (1, 1000))
+    assert largest_difference(one, all_at_once) <= 1e-5
+
+
+@torch.no_grad()
+def test_bfloat16_gives_the_mask_of_float32() -> None:
+    network, crop = random_network(), random_crop()
+    exact = predictor(network)
+    rounded = AdapterPredictor(network, specification(), CPU, torch.bfloat16)
+    masks = [p.decode(p.encode(crop, ignore), clicks(POINTS, True), None, ignore) > 0 for p in (exact, rounded)]
+    assert dice(*masks) >= 0.97
+
+
+def dice(a: Tensor, b: Tensor) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+@pytest.mark.parametrize(("told", "expected"), [({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, None)])
+def test_a_cpu_computes_in_bfloat16_only_where_it_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, bool], expected: torch.dtype | None
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert compute_dtype(CPU) is expected
+
+
+@torch.no_grad()
+def test_additions_change_nothing_before_they_are_trained() -> None:
+    network, crop = random_network(), random_crop()
+    encoding = network.encode(crop, 8, ignore)
+    before = network.decode(encoding, POINTS, INCLUDE, None)
+    network.add_additions()
+    after = network.decode(encoding, POINTS, ~INCLUDE, torch.randn((SIZES.crop,) * 3))
+    assert torch.equal(before, after)
+
+
+def test_every_trained_part_learns_from_the_first_step() -> None:
+    network = untrained_network(sam_state(), SIZES.window, SIZES.channels)
+    network.add_additions()
+    for key, parameter in network.named_parameters():
+        parameter.requires_grad_(not is_frozen(key) and not key.endswith(".lr"))
+    encoding = network.encode(random_crop(), 8, ignore)
+    logits = network.decode(encoding, POINTS, INCLUDE, torch.randn((SIZES.crop,) * 3))
+    logits[1].square().mean().backward()
+    # Behind weights that start at 0 the gradient arrives from the second step on; some weights are never used.
+    later = ("adapter.linear1", "adapter.conv", "additions.previous.0", "additions.head.reduce", "additions.head.mix")
+    unused = ("cross_attn_token_to_image",)
+    idle = [
+        key
+        for key, parameter in network.named_parameters()
+        if parameter.requires_grad
+        and not any(name in key for name in later + unused)
+        and (parameter.grad is None or not parameter.grad.any())
+    ]
+    assert not idle
+    assert all(parameter.grad is None for key, parameter in network.named_parameters() if is_frozen(key))
+
+
+def test_the_published_network_trains_25_million_parameters() -> None:
+    with torch.device("meta"):
+        network = SamAdapter(AdapterSizes())
+    trained = sum(p.numel() for k, p in network.named_parameters() if not is_frozen(k) and not k.endswith(".lr"))
+    assert trained / 1e6 == pytest.approx(25.46, abs=0.005)
+
+
+@torch.no_grad()
+def test_an_untrained_network_holds_sams_weights_and_adapters_that_do_nothing() -> None:
+    sam = sam_state()
+    network = untrained_network(sam, SIZES.window, SIZES.channels)
+    block = network.encoder.blocks[3]
+    assert network.sizes == SIZES
+    assert torch.equal(block.attn.qkv.weight, sam["image_encoder.blocks.3.attn.qkv.weight"])
+    assert torch.equal(block.norm2.bias, sam["image_encoder.blocks.3.norm2.bias"])
+    mean = (sam["image_encoder.blocks.3.attn.rel_pos_h"] + sam["image_encoder.blocks.3.attn.rel_pos_w"]) / 2
+    assert torch.equal(block.attn.rel_pos_d, mean)
+    x = torch.randn(1, 4, 4, 4, SIZES.width)
+    assert torch.equal(block.adapter(x), x)
+
+
+@dataclass
+class StatedObjects:
+    """A network to whose clicks the answers are known. `logits`: by the first click's position."""
+
+    logits: dict[tuple[float, float, float], Tensor]
+
+    def to(self, device: torch.device) -> StatedObjects:
+        return self
+
+    def eval(self) -> StatedObjects:
+        return self
+
+    def decode(self, encoding: Tensor, points: Tensor, include: Tensor, previous: Tensor | None) -> Tensor:
+        d, h, w = points[0].tolist()
+        tumour = self.logits[d, h, w]
+        return torch.stack([torch.zeros_like(tumour), tumour])
+
+
+def test_without_signs_each_voxel_goes_to_the_stronger_object() -> None:
+    wanted, unwanted = torch.tensor([3.0, 3.0, 1.0, -1.0]), torch.tensor([-2.0, 1.0, 2.0, 5.0])
+    stated = StatedObjects({(0, 0, 0): wanted, (1, 1, 1): unwanted})
+    answering = AdapterPredictor(stated, specification(), CPU, None)  # type: ignore[arg-type]
+    answer = answering.decode(torch.zeros(4), [CropClick((0, 0, 0), True), CropClick((1, 1, 1), False)], None, ignore)  # type: ignore[arg-type]
+    assert answer.tolist() == [3.0, 2.0, -1.0, -6.0]
+
+
+@torch.no_grad()
+def test_a_signed_network_reads_the_sign_of_each_click() -> None:
+    network = random_network()
+    network.add_additions()
+    network.additions.sign.weight[0].fill_(2.0)
+    signed = predictor(network, signed=True)
+    encoding = signed.encode(random_crop(), ignore)
+    mixed = clicks(POINTS[:1], True) + clicks(POINTS[1:], False)
+    with_signs = signed.decode(encoding, mixed, None, ignore)
+    without = signed.decode(encoding, clicks(POINTS, True), None, ignore)
+    expected = network.decode(encoding, POINTS, torch.tensor([True, False, False]), None)
+    assert largest_difference(with_signs, without) > 1e-3
+    assert torch.equal(with_signs, expected[1] - expected[0])
+
+
+def test_a_cancel_stops_the_encoder_between_two_blocks() -> None:
+    seen: list[float] = []
+
+    def cancel_after_two(fraction: float) -> None:
+        seen.append(fraction)
+        if len(seen) == 2:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        predictor(random_network()).encode(random_crop(), cancel_after_two)
+    assert seen == [1 / 8, 2 / 8]
+
+
+class ShortOfMemory(SamAdapter):
+    """Runs out of memory with more than `affordable` windows at once; on the CPU after it was moved there, never."""
+
+    affordable = 2
+    moved = False
+
+    def to(self, *arguments: object, **options: object) -> ShortOfMemory:
+        self.moved = True
+        return self
+
+    def encode(self, crop: Tensor, windows_at_once: int, progress: object) -> object:
+        if windows_at_once > self.affordable and not self.moved:
+            raise torch.cuda.OutOfMemoryError
+        return windows_at_once
+
+
+@pytest.mark.parametrize(("affordable", "expected"), [(2, 2), (0, adapter_predictor.WINDOWS_AT_ONCE_ELSEWHERE)])
+def test_out_of_memory_means_smaller_chunks_then_the_cpu_and_says_so(
+    affordable: int, expected: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = ShortOfMemory(SIZES)
+    short = predictor(network)
+    network.affordable, network.moved = affordable, False
+    with caplog.at_level(logging.WARNING):
+        assert short.encode(random_crop(), ignore) == expected
+    assert ("CPU" in caplog.text) == (affordable == 0)
+    assert "memory" in caplog.text
+
+
+def test_segment_anything_is_used_where_torchvision_cannot_be_imported() -> None:
+    code = "import sys; sys.modules['torchvision'] = None; import SAM3DSegmentLib.network.sam_adapter"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Attributes: checkpoint: in the published layout; crop: [128, 128, 128]; case: arrays of `case_a.npz`."""
+
+    checkpoint: Path
+    crop: Tensor
+    case: dict[str, Tensor]
+
+    @property
+    def points(self) -> Tensor:
+        return self.case["points_dwh"][:, [0, 2, 1]]
+
+
+@pytest.fixture(scope="session")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
+    if not GOLDEN.is_dir():
+        pytest.skip("the golden case is not at ../shared/golden")
+    spec = importlib.util.spec_from_file_location("make_checkpoint", GOLDEN / "make_checkpoint.py")
+    assert spec and spec.loader
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    path = tmp_path_factory.mktemp("golden") / "A.pth.tar"
+    torch.save(maker.checkpoint("A"), path)
+    with np.load(GOLDEN / "case_a.npz") as arrays:
+        case = {key: torch.from_numpy(np.asarray(arrays[key])) for key in arrays}
+    return Golden(path, maker.crop("A"), case)
+
+
+@torch.no_grad()
+@pytest.mark.timeout(3600)
+def test_the_golden_case_comes_out_in_float32(golden: Golden) -> None:
+    network = read_published(golden.checkpoint)
+    features: list[Tensor] = []
+    network.encoder.register_forward_hook(lambda module, arguments, output: features.extend(output))
+    encoding = network.encode(golden.crop, 8, ignore)
+    for feature, expected in zip(features, golden.case["features"], strict=True):
+        assert largest_difference(feature[0, ::32, ::4, ::4, ::4], expected) <= 1e-3
+    logits = network.decode(encoding, golden.points, torch.ones(len(golden.points), dtype=torch.bool), None)
+    assert largest_difference(logits[:, ::4, ::4, ::4], golden.case["logits_dhw"]) <= 1e-3
+    assert logits.mean().item() == pytest.approx(golden.case["logits_mean"].item(), abs=1e-4)
+    assert logits.std().item() == pytest.approx(golden.case["logits_std"].item(), abs=1e-4)
+
+
+def test_a_published_checkpoint_loads_with_its_tasks_window(golden: Golden) -> None:
+    loaded = load_network(golden.checkpoint, CPU, task="pancreas").specification
+    assert (loaded.name, loaded.crop_size, loaded.spacings, loaded.signed) == ("pancreas", 128, (1.0,), False)
+    assert loaded.intensity.low == -39
+
+
+@pytest.mark.skipif(compute_dtype(choose_device("auto")) is None, reason="no device with fast 16-bit products")
+@pytest.mark.timeout(3600)
+def test_the_golden_mask_survives_the_devices_precision(golden: Golden) -> None:
+    device = choose_device("auto")
+    masks = []
+    for dtype in (None, compute_dtype(device)):
+        answering = AdapterPredictor(read_published(golden.checkpoint), specification(), device, dtype)
+        encoding = answering.encode(golden.crop, ignore)
+        masks.append(answering.decode(encoding, clicks(golden.points, True), None, ignore) > 0)
+    assert dice(*masks) >= 0.99
