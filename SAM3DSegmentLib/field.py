@@ -127,6 +127,13 @@ class Field:
             values = np.moveaxis(np.tensordot(matrix, values, (1, along)), 0, along)
         return values
 
+    @cached_property
+    def confidence(self) -> float:
+        """The Dice that the mask would have if the network's probabilities were true: 0 to 1."""
+        probability = 1 / (1 + np.exp(-self.logits))
+        mask = self.logits > 0
+        return float(2 * probability[mask].sum() / max(probability.sum() + np.count_nonzero(mask), 1e-6))
+
     def longest_side(self) -> int:
         """Of the box around the mask, in crop voxels."""
         positive = np.argwhere(self.logits > 0)

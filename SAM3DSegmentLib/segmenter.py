@@ -16,11 +16,19 @@ from SAM3DSegmentLib.field import Field, one_tile
 from SAM3DSegmentLib.geometry import BoolArray, Box, Crop, Float32Array, Index, Point, Volume, trim
 from SAM3DSegmentLib.morphology import deepest
 from SAM3DSegmentLib.specification import Specification
+from SAM3DSegmentLib.start import field_of_mask
 
-FIRST_SPACING = 1.5
-"""Millimetres; the first click is looked at in the zoom level nearest to it."""
+CONFIDENT = 0.78
+"""The first click is looked at in one zoom level after another, the finest first, until an answer is this confident."""
 
-SMALL_SHARE = 0.3
+COARSEST_GUESS = 3.0
+"""Millimetres; where no answer is confident that of this zoom level counts, a coarser one only for an object that
+outgrows it."""
+
+FULL_SHARE = 0.8
+"""An object whose longest side takes more than this share of the crop has outgrown it."""
+
+SMALL_SHARE = 0.25
 """An object whose longest side takes less than this share of the crop is looked at again one zoom level finer."""
 
 ROOM_SHARE = 0.8
@@ -94,6 +102,7 @@ class Segmenter:
         volume.validate_intensities()
         self.volume = volume
         self._decoder = decoder
+        self._starts: dict[tuple[Click, ...], tuple[Field, Prediction]] = {}
         self._fields: OrderedDict[tuple[Click, ...], Field] = OrderedDict()
         self._crops: OrderedDict[Crop, Float32Array] = OrderedDict()
 
@@ -117,8 +126,11 @@ class Segmenter:
             raise NoIncludeClickError("There is no include click: click inside the tumour first.")
         for click in clicks:
             self.volume.index(click.ras)
-        field = None
-        for count in range(1, len(clicks) + 1):
+        started = max((s for s in self._starts if tuple(clicks[: len(s)]) == s), key=len, default=())
+        field, prediction = self._starts.get(started, (None, None))
+        if prediction and len(started) == len(clicks):
+            return prediction
+        for count in range(len(started) + 1, len(clicks) + 1):
             beginning = tuple(clicks[:count])
             known = self._fields.get(beginning)
             if known:
@@ -129,6 +141,21 @@ class Segmenter:
             field = known
         assert field is not None
         return self._prediction(field, clicks)
+
+    def start_from(self, clicks: tuple[Click, ...], box: Box, mask: BoolArray) -> None:
+        """Take a mask as the answer to a list of clicks: that list, and lists that begin with it, go on from there.
+
+        Args:
+            clicks: at least one include click in each component of the mask; the next answer drops the others.
+            box, mask: native voxels (K, J, I) around the mask, and the mask [k, j, i] within, not empty.
+        """
+        if clicks in self._starts and self._starts[clicks][1].mask is mask:
+            return
+        field = field_of_mask(self.volume, self._levels, self._size, box, mask, clicks)
+        prediction = Prediction(box, mask, self._levels[field.level], len(field.tiles), limited=False)
+        self._starts[clicks] = field, prediction
+        for later in [known for known in self._fields if known[: len(clicks)] == clicks]:
+            del self._fields[later]
 
     def _keep(self, clicks: tuple[Click, ...], field: Field) -> None:
         self._fields[clicks] = field
@@ -153,16 +180,29 @@ class Segmenter:
         """The answer to the clicks, given the answer to all but the last."""
         newest = self.volume.continuous_index(clicks[-1].ras)
         if before is None:
-            first = next(click for click in clicks if click.include)
-            level = int(np.argmin([abs(np.log(s / FIRST_SPACING)) for s in self._levels]))
-            field = self._look(level, self.volume.continuous_index(first.ras), None, clicks, request)
+            return self._grow(self._first_look(clicks, request), clicks, request)
+        holding = before.tiles_holding(newest)
+        if holding:
+            field = self._redecode(before, holding, clicks, request)
         else:
-            holding = before.tiles_holding(newest)
-            if holding:
-                field = self._redecode(before, holding, clicks, request)
-            else:
-                field = self._reach(before, newest, clicks, request)
+            field = self._reach(before, newest, clicks, request)
         return self._grow(self._zoom(field, clicks, request), clicks, request)
+
+    def _first_look(self, clicks: tuple[Click, ...], request: Request) -> Field:
+        """The finest zoom level in which the object fits and the network is sure of it, around the include click."""
+        first = next(click for click in clicks if click.include)
+        centre = self.volume.continuous_index(first.ras)
+        for level, spacing in enumerate(self._levels):
+            field = self._look(level, centre, None, clicks, request)
+            fits = not self._outgrown(field)
+            if fits and (field.confidence >= CONFIDENT or spacing >= COARSEST_GUESS):
+                break
+        return field
+
+    def _outgrown(self, field: Field) -> bool:
+        """Whether the object meets the border of its crop, or nearly fills it."""
+        meets_border = bool(field.reached_offsets(self.volume.voxels.shape))
+        return meets_border or field.longest_side() > FULL_SHARE * self._size
 
     def _look(
         self, level: int, centre: Point, before: Field | None, clicks: tuple[Click, ...], request: Request
@@ -215,8 +255,7 @@ class Segmenter:
             finer_does_not_fit = level < field.level and not self._fits(low, high, level)
             if not 0 <= level < len(self._levels) or finer_does_not_fit:
                 break
-            before = field if len(clicks) > 1 else None
-            field = self._look(level, tuple((low + high) / 2), before, clicks, request)
+            field = self._look(level, tuple((low + high) / 2), field, clicks, request)
         return field
 
     def _grow(self, field: Field, clicks: tuple[Click, ...], request: Request) -> Field:

@@ -189,6 +189,10 @@ def break_published(content: dict[str, Any], fault: str) -> None:
         del encoder["blocks.1.mlp.lin2.bias"]
     elif fault == "surplus":
         content["decoder_dict"]["cls.9.weight"] = torch.zeros(1)
+    elif fault == "empty":
+        encoder["blocks.1.mlp.lin2.bias"] = torch.empty(SIZES.width, device="meta")
+    elif fault == "whole numbers":
+        encoder["blocks.1.mlp.lin2.bias"] = torch.zeros(SIZES.width, dtype=torch.int8)
     elif fault == "misshapen":
         content["feature_dict"][2]["positional_encoding_gaussian_matrix"] = torch.zeros(3, 9)
     else:
@@ -201,6 +205,8 @@ def break_published(content: dict[str, Any], fault: str) -> None:
         ("missing", r"missing: encoder_dict\.blocks\.1\.mlp\.lin2\.bias"),
         ("surplus", r"surplus: decoder_dict\.cls\.9\.weight"),
         ("misshapen", r"misshapen: feature_dict\.2\.positional_encoding_gaussian_matrix \[3, 9\] instead of \[3, 16\]"),
+        ("empty", r"not of finite numbers: encoder_dict\.blocks\.1\.mlp\.lin2\.bias"),
+        ("whole numbers", r"not of finite numbers: encoder_dict\.blocks\.1\.mlp\.lin2\.bias"),
         ("nan", r"not of finite numbers: encoder_dict\.blocks\.1\.mlp\.lin2\.bias"),
     ],
 )

@@ -96,6 +96,7 @@ def test_checkpoint_dropped_into_the_folder_is_a_model(folder: Path) -> None:
     dropped = folder / "thigh.v2.safetensors"
     dropped.write_bytes(b"weights")
     (folder / "notes.txt").write_text("no model")
+    (folder / f"{'0' * 64}.safetensors").write_bytes(b"frozen weights that models share")
     (folder / "broken.pth.partial").write_bytes(b"no model either")
     assert [m.name for m in list_models()] == ["compact", "thigh.v2"]
     assert find_model("thigh.v2") == dropped
@@ -129,6 +130,13 @@ def test_damaged_note_beside_a_checkpoint_is_refused_by_name(checkpoint: Path) -
     path.with_suffix(".json").write_text('{"task": "toes"}')
     with pytest.raises(CheckpointError, match="import the model lits again"):
         task_of(path)
+
+
+def test_a_users_own_notes_beside_a_model_are_left_alone(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "thigh.json").write_text('{"epochs": 12}')
+    (folder / "thigh.safetensors").write_bytes(b"weights")
+    assert task_of(find_model("thigh")) is None
 
 
 def test_import_replaces_the_model_of_that_name_in_any_format(tmp_path: Path, checkpoint: Path) -> None:
@@ -190,6 +198,13 @@ def test_deleted_model_leaves_nothing_behind(checkpoint: Path, folder: Path) -> 
     (folder / "other.safetensors").write_bytes(b"other")
     delete_model("kits")
     assert [p.name for p in folder.iterdir()] == ["other.safetensors"]
+
+
+def test_unfinished_download_can_be_cleared(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "sam_vit_b_01ec64.pth.partial").write_bytes(b"half")
+    delete_model("sam_vit_b")
+    assert not list(folder.iterdir())
 
 
 def test_bundled_and_unknown_models_are_not_deleted() -> None:

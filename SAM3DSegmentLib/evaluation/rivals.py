@@ -1,7 +1,8 @@
 """Classical rivals of a network, fed with the same clicks: a random walker and a region growing.
 
-Both see a cube of tissue around the clicks in a bounded number of voxels. Each click stands for a ball of seeds of
-its own brightness; the cube's faces are background. The parameters were chosen on the sarcoma training scans and are the same for every case.
+Both see a cube of tissue around the clicks in a bounded number of voxels. Each click stands for a ball of seeds of its
+own brightness; the cube's faces are background. The parameters were chosen on the sarcoma training scans and are the
+same for every case.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ Grow = Callable[[Float32Array, Seeds], Float32Array]
 """From normalised voxels and seeds (`OBJECT`, `BACKGROUND` or 0), both [S, S, S], to values above 0 in the object."""
 
 WALKER_EDGE, WALKER_RADIUS_MM = 40, 14.0
-WALKER_BETA = 5000.0
+WALKER_BETA = 2000.0
 WALKER_SIGMA = 0.5
-WALKER_TOLERANCE = 1e-4
+WALKER_TOLERANCE = 1e-3
 
 GROWING_EDGE, GROWING_RADIUS_MM = 64, 8.0
 GROWING_SIGMA = 1.0

@@ -27,6 +27,9 @@ SUFFIXES = (".safetensors", ".pth")
 """Of checkpoints; where a model is there in both formats the earlier suffix wins."""
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SHARED_BACKBONE = re.compile(r"[0-9a-f]{64}")
+"""A file named by its SHA-256 holds frozen weights that adapters share: no model to choose."""
+
 BLOCK_BYTES = 1 << 20
 PACKAGE = Path(__file__).resolve().parents[1]
 BUNDLE_FOLDERS = (PACKAGE.parent / "Resources" / "models", PACKAGE / "Resources" / "models")
@@ -75,7 +78,7 @@ def list_models() -> list[StoredModel]:
     for suffix in SUFFIXES:
         for path in models_folder().glob(f"*{suffix}"):
             name = _name_of(path)
-            if name not in taken and path.is_file():
+            if name not in taken and path.is_file() and not SHARED_BACKBONE.fullmatch(name):
                 taken.add(name)
                 models.append(StoredModel(name, path, bundled=False, known=CATALOGUE.get(name)))
     return sorted(models, key=lambda model: (not model.bundled, model.name))
@@ -105,14 +108,16 @@ def find_model(name_or_path: str) -> Path:
 
 
 def task_of(path: Path) -> Model | None:
-    """The published adapter that a checkpoint was imported as; None where nothing beside the file says so.
+    """The published adapter that a `.pth` was imported as, by its name or the JSON beside it; None where neither says.
 
     Raises:
         CheckpointError: the JSON file beside the checkpoint is damaged.
     """
+    if path.suffix != ".pth":
+        return None
     beside = path.with_suffix(".json")
     if not beside.is_file():
-        return TASKS.get(path.stem) if path.suffix == ".pth" else None
+        return TASKS.get(path.stem)
     try:
         return TASKS[json.loads(beside.read_text(encoding="utf-8"))["task"]]
     except (ValueError, KeyError, TypeError) as error:
@@ -168,15 +173,16 @@ def delete_model(name: str) -> None:
         ModelStoreError: the model came with the program, or its file cannot be removed.
         UnknownModelError: there is no such model.
     """
-    model = next((m for m in list_models() if m.name == name), None)
-    if model is None:
-        raise UnknownModelError(f"There is no model {name!r} on this computer: nothing was deleted.")
-    if model.bundled:
+    if name == COMPACT.name:
         raise ModelStoreError(f"The model {name!r} came with the program: only models that were added can be deleted.")
-    with _touching(model.path):
-        for path in models_folder().iterdir():
-            if _name_of(path) == name and path.suffix in (*SUFFIXES, ".json", ".partial"):
-                path.unlink()
+    folder = models_folder()
+    suffixes = (*SUFFIXES, ".json", ".partial")
+    belonging = [path for path in folder.glob("*") if path.suffix in suffixes and _name_of(path) == name]
+    if not belonging:
+        raise UnknownModelError(f"There is no model {name!r} on this computer: nothing was deleted.")
+    with _touching(folder):
+        for path in belonging:
+            path.unlink()
 
 
 def sha256_of(path: Path) -> str:

@@ -108,10 +108,20 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
+class PointConvolution(nn.Conv3d):
+    """A 1x1x1 convolution without bias of [B, C, H, W, D], as the matrix product it is: faster by a multiple."""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__(width, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.movedim(1, -1), self.weight.flatten(1)).movedim(-1, 1)
+
+
 def neck(width: int, channels: int) -> nn.Sequential:
     """[B, width, H, W, D] to [B, channels, H, W, D]."""
     return nn.Sequential(
-        nn.Conv3d(width, channels, 1, bias=False),
+        PointConvolution(width, channels),
         ChannelNorm(channels, eps=1e-6),
         nn.Conv3d(channels, channels, 3, padding=1, bias=False),
         ChannelNorm(channels, eps=1e-6),

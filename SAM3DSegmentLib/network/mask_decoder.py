@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-OUTPUTS_AT_ONCE = 32
+OUTPUTS_AT_ONCE = 16
 """Channels of one upsampled convolution that are computed together, to bound the memory in use."""
 
 

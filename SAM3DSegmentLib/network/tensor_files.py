@@ -22,6 +22,8 @@ from SAM3DSegmentLib.errors import CheckpointError, ExportError
 LARGEST_HEADER = 1 << 22
 """Bytes; the header of the largest checkpoint here is a fiftieth of it."""
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 NAMED_KEYS = 20
 """A message names so many keys of one kind and counts the rest."""
 
@@ -114,7 +116,7 @@ def check_tensors(found: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
         if key not in found:
             continue
         value = found[key]
-        if not isinstance(value, Tensor) or not value.is_floating_point() or value.layout != torch.strided:
+        if not is_plain(value):
             faults["not of finite numbers"].append(key)
         elif tuple(value.shape) != tuple(shape):
             faults["misshapen"].append(f"{key} {list(value.shape)} instead of {list(shape)}")
@@ -125,6 +127,11 @@ def check_tensors(found: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
         raise CheckpointError(
             f"{what} does not fit the network ({'; '.join(named)}): choose the checkpoint that belongs to it."
         )
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a dense tensor of floating-point numbers that are really there."""
+    return isinstance(value, Tensor) and value.dtype in DTYPES and value.layout == torch.strided and not value.is_meta
 
 
 def shortened(keys: list[str]) -> list[str]:

@@ -1,0 +1,390 @@
+"""The Slicer module SAM3DSegment: binds the panel to a session of clicks; what a click leads to is in SAM3DSegmentLib."""
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import qt
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+POLL_MILLISECONDS = 30
+FAILURE_STYLE = "QLabel { color: #d03030; }"
+
+
+class SAM3DSegment(ScriptedLoadableModule):
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = "SAM3DSegment"
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = ["Segmentations", "Markups"]
+        parent.contributors = ["SAM3DSegment contributors"]
+        parent.helpText = _(
+            "<p>Click on a tumour in CT or MR and it is outlined in 3D; click again where the outline is wrong.</p>"
+            "<p>Keys: I include, E exclude, N next tumour, Ctrl+Z undo, Ctrl+Y redo, Backspace remove the last click, "
+            "Esc cancel.</p><p>Try it on the sample data <i>SAM3DSegment phantom</i>.</p>"
+        )
+        parent.acknowledgementText = _(
+            "<p>The method follows Gong et al., 3DSAM-adapter: Holistic adaptation of SAM from 2D to 3D for promptable "
+            "tumor segmentation, Medical Image Analysis 98 (2024) 103324, which builds on Kirillov et al., Segment "
+            "Anything, ICCV 2023. Please cite both, and the model's card. Not a medical device.</p>"
+        )
+        # In a source checkout the library lies beside the module's folder, where Slicer does not look.
+        checkout = Path(__file__).resolve().parents[1]
+        if (checkout / "SAM3DSegmentLib").is_dir() and str(checkout) not in sys.path:
+            sys.path.append(str(checkout))
+        from SAM3DSegmentPanels.sample_data import register_sample_data
+
+        slicer.app.connect("startupCompleted()", register_sample_data)
+
+
+@parameterNodeWrapper
+class SAM3DSegmentParameterNode:
+    """What the user works on, saved with the scene."""
+
+    volume: vtkMRMLScalarVolumeNode
+    segmentation: vtkMRMLSegmentationNode
+    segmentID: str = ""
+
+
+class SAM3DSegmentLogic(ScriptedLoadableModuleLogic):
+    """The session, and the engine that it runs on in this application."""
+
+    def __init__(self):
+        from SAM3DSegmentLib.interaction.session import Session
+
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.session = Session(slicer.mrmlScene)
+
+    def getParameterNode(self):
+        return SAM3DSegmentParameterNode(super().getParameterNode())
+
+    def start_engine(self, model, device, remote_command):
+        """Start the engine here, in Slicer's own Python, or by a remote command."""
+        from SAM3DSegmentLib.engine.client import Engine
+
+        python = shutil.which("PythonSlicer") or sys.executable
+        command = remote_command or (python, "-m", "SAM3DSegmentLib.engine")
+        self.session.use_engine(Engine(model, device, command))
+
+
+class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.session = None
+        self._parameterNode = None
+        self._shortcuts = []
+        self._asked_for_packages = False
+        self._missing = []
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        from SAM3DSegmentPanels.engine_panel import EnginePanel
+
+        panel = slicer.util.loadUI(self.resourcePath("UI/SAM3DSegment.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.ui.includeButton.icon = qt.QIcon(self.resourcePath("Icons/Include.png"))
+        self.ui.excludeButton.icon = qt.QIcon(self.resourcePath("Icons/Exclude.png"))
+        self.logic = SAM3DSegmentLogic()
+        self.session = self.logic.session
+        self._engine_panel = EnginePanel(self.ui, self._start_engine, self._show_message)
+        self._connect()
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MILLISECONDS)
+        self._timer.connect("timeout()", self._poll)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneChanged)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneChanged)
+
+    def _connect(self):
+        ui, session = self.ui, self.session
+        ui.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onVolumeSelected)
+        ui.segmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onSegmentationSelected)
+        ui.segmentsTable.connect("selectionChanged(QItemSelection,QItemSelection)", self.onSegmentSelected)
+        for button, action in (
+            (ui.nextTumourButton, self._next_tumour),
+            (ui.removeTumourButton, session.remove_tumour),
+            (ui.includeButton, lambda: self._toggle_placing(True)),
+            (ui.excludeButton, lambda: self._toggle_placing(False)),
+            (ui.undoButton, session.undo),
+            (ui.redoButton, session.redo),
+            (ui.removeLastButton, session.remove_last),
+            (ui.clearButton, session.clear),
+            (ui.cancelButton, session.cancel),
+            (ui.installButton, self._install),
+            (ui.exportButton, self._export),
+            (ui.folderButton, self._choose_folder),
+        ):
+            button.connect("clicked(bool)", lambda _checked, action=action: self._act(action))
+        for box in (ui.hideClicksCheckBox, ui.outlineCheckBox, ui.changesCheckBox, ui.surfaceCheckBox):
+            box.connect("toggled(bool)", lambda _checked: self._act(self._set_display))
+
+    def enter(self):
+        """The module is shown: take up where the scene is, arm include placing, start the engine."""
+        self._restore_choice()
+        self.session.place(include=True)
+        if not self.session.has_engine:
+            self._start_engine()
+        for key, action in (
+            ("I", lambda: self.session.place(include=True)),
+            ("E", lambda: self.session.place(include=False)),
+            ("N", self._next_tumour),
+            ("Ctrl+Z", self.session.undo),
+            ("Ctrl+Y", self.session.redo),
+            ("Backspace", self.session.remove_last),
+            ("Escape", self._escape),
+        ):
+            shortcut = qt.QShortcut(slicer.util.mainWindow())
+            shortcut.setKey(qt.QKeySequence(key))
+            shortcut.connect("activated()", lambda action=action: self._act(action))
+            self._shortcuts.append(shortcut)
+        self._timer.start()
+        self._refresh()
+
+    def exit(self):
+        """Another module is shown: no shortcut of ours is left; a running evaluation goes on."""
+        for shortcut in self._shortcuts:
+            shortcut.setParent(None)
+        self._shortcuts = []
+        self.session.tidy()
+
+    def cleanup(self):
+        """The application ends, or the module is reloaded."""
+        self.exit()
+        self._timer.stop()
+        self._engine_panel.close()
+        self.session.close()
+        self.removeObservers()
+
+    def onSceneChanged(self, _caller, _event):
+        self.session.poll()
+        self._parameterNode = None
+        if self._shortcuts:
+            self._restore_choice()
+            self.session.place(include=True)
+        self._refresh()
+
+    def _restore_choice(self):
+        """What the scene remembers; else the volume that the slice views show."""
+        self._parameterNode = self.logic.getParameterNode()
+        volume, segmentation = self._parameterNode.volume, self._parameterNode.segmentation
+        segment_id = self._parameterNode.segmentID
+        self.ui.volumeSelector.setCurrentNode(volume or shown_volume() or self.ui.volumeSelector.currentNode())
+        self.session.choose_volume(self.ui.volumeSelector.currentNode())
+        if segmentation and segmentation is not self.session.segmentation_node:
+            self.session.choose_segmentation(segmentation)
+        if segmentation and segmentation.GetSegmentation().GetSegment(segment_id):
+            self.session.open_tumour(segment_id)
+
+    def onVolumeSelected(self, node):
+        if self._shortcuts:
+            self._act(lambda: (self.session.choose_volume(node), self.session.place(include=True)))
+
+    def onSegmentationSelected(self, node):
+        if self._shortcuts and node is not self.session.segmentation_node:
+            self._act(lambda: (self.session.choose_segmentation(node), self.session.place(include=True)))
+
+    def onSegmentSelected(self, _selected, _deselected):
+        node, ids = self.session.segmentation_node, self.ui.segmentsTable.selectedSegmentIDs()
+        if self._shortcuts and ids and node and node.GetSegmentation().GetSegment(ids[0]):
+            self._act(lambda: self.session.open_tumour(ids[0]))
+
+    def _next_tumour(self):
+        self.session.next_tumour()
+        self.session.place(include=True)
+
+    def _toggle_placing(self, include):
+        if self.session.placing is include:
+            self.session.stop_placing()
+        else:
+            self.session.place(include)
+
+    def _escape(self):
+        if not self.session.cancel():
+            self.session.stop_placing()
+
+    def _set_display(self):
+        from SAM3DSegmentLib.interaction.display import Display
+
+        ui = self.ui
+        self.session.set_display(
+            Display(
+                clicks=not ui.hideClicksCheckBox.checked,
+                outline_only=ui.outlineCheckBox.checked,
+                changes=ui.changesCheckBox.checked,
+                surface=ui.surfaceCheckBox.checked,
+            )
+        )
+
+    def _start_engine(self):
+        from SAM3DSegmentLib.interaction.packages import missing_packages
+
+        panel = self._engine_panel
+        self._missing = [] if panel.remote_command else missing_packages(panel.model)
+        if self._missing:
+            self.session.use_engine(None)
+        else:
+            self.logic.start_engine(panel.model, panel.device, panel.remote_command)
+        self._refresh()
+
+    def _install(self):
+        self._asked_for_packages = True
+        from SAM3DSegmentPanels.packages import install_packages
+
+        problem = install_packages(self._missing)
+        self._start_engine()
+        if problem:
+            self.session.say(problem, failed=True)
+
+    def _export(self):
+        name = self.session.volume_node.GetName() if self.session.volume_node else "volume"
+        stem = "".join(c if c.isalnum() or c in "-_ " else "_" for c in name).strip() or "volume"
+        suffix, number = self.ui.formatComboBox.currentText, 1
+        path = self._folder() / f"{stem}{suffix}"
+        while path.exists():
+            number += 1
+            path = self._folder() / f"{stem} {number}{suffix}"
+        self.session.export(path)
+
+    def _folder(self):
+        return Path(slicer.util.settingsValue("SAM3DSegment/ExportFolder", str(Path.home())))
+
+    def _choose_folder(self):
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Export folder"), str(self._folder()))
+        if folder:
+            qt.QSettings().setValue("SAM3DSegment/ExportFolder", folder)
+
+    def _act(self, action):
+        """What the user asked for, on the present state of the scene."""
+        self.session.poll()
+        action()
+        self._refresh()
+
+    def _poll(self):
+        self._engine_panel.poll()
+        if self.session.poll():
+            self._refresh()
+        if self.session.engine_wanted and self._missing and not self._asked_for_packages:
+            self._act(self._install)
+
+    def _show_message(self, message, failed):
+        self.session.say(message, failed)
+        self._refresh()
+
+    def _refresh(self):
+        """Show the session in the panel, and keep the choice in the scene."""
+        session, status, ui = self.session, self.session.status, self.ui
+        ui.segmentationSelector.setCurrentNode(session.segmentation_node)
+        ui.segmentsTable.setSegmentationNode(session.segmentation_node)
+        target = session.tumour.target if session.tumour else None
+        if target and list(ui.segmentsTable.selectedSegmentIDs()) != [target.segment_id]:
+            ui.segmentsTable.setSelectedSegmentIDs([target.segment_id])
+        if self._parameterNode:
+            self._parameterNode.volume = session.volume_node
+            self._parameterNode.segmentation = session.segmentation_node
+            self._parameterNode.segmentID = target.segment_id if target else ""
+        ui.includeButton.checked = session.placing is True
+        ui.excludeButton.checked = session.placing is False
+        history = session.tumour.history if session.tumour else None
+        ui.undoButton.enabled = bool(history and history.can_undo)
+        ui.redoButton.enabled = bool(history and history.can_redo)
+        ui.removeLastButton.enabled = ui.clearButton.enabled = bool(session.clicks)
+        ui.removeTumourButton.enabled = ui.exportButton.enabled = bool(session.tumour)
+        for widget in (ui.includeButton, ui.excludeButton, ui.nextTumourButton):
+            widget.enabled = bool(session.volume_node)
+        ui.progressBar.visible = ui.cancelButton.visible = status.progress is not None
+        ui.progressBar.value = round(100 * (status.progress or 0))
+        ui.messageLabel.text = status.message
+        ui.messageLabel.styleSheet = FAILURE_STYLE if status.failed else ""
+        ui.messageLabel.visible = bool(status.message)
+        ui.installButton.visible = bool(self._missing)
+        ui.figuresLabel.text = figures_text(status)
+
+
+def shown_volume():
+    """The volume in the background of a slice view; None where there is none."""
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        volume = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
+        if volume:
+            return volume
+    return None
+
+
+def figures_text(status):
+    """One line with what is known of: volume in ml, longest axial diameter in mm, seconds, device."""
+    parts = []
+    if status.measurement:
+        parts.append(_("{volume:.1f} ml").format(volume=status.measurement.volume_ml))
+        parts.append(_("{diameter:.0f} mm axial").format(diameter=status.measurement.diameter_mm))
+    if status.seconds is not None:
+        parts.append(_("{seconds:.1f} s").format(seconds=status.seconds))
+    if status.device:
+        parts.append(status.device.upper())
+    return "  ·  ".join(parts)
+
+
+class SAM3DSegmentTest(ScriptedLoadableModuleTest):
+    """The road of a user, for Slicer's self test: phantom, click, mask, correction, undo, export."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear(0)
+
+    def runTest(self):
+        self.setUp()
+        self.test_click_to_file()
+
+    def test_click_to_file(self):
+        from SAM3DSegmentLib.interaction.packages import missing_packages
+        from SAM3DSegmentLib.phantom import make_phantom
+        from SAM3DSegmentLib.scene.volumes import add_volume
+
+        missing = missing_packages("compact")
+        if missing:
+            self.delayDisplay("Skipped: {} missing".format(", ".join(missing)))
+            return
+        phantom = make_phantom()
+        lesion = phantom.lesions[0]
+        volume = add_volume(slicer.mrmlScene, phantom.volume, "Phantom")
+        slicer.util.setSliceViewerLayers(background=volume)
+        slicer.util.selectModule("SAM3DSegment")
+        session = slicer.modules.SAM3DSegmentWidget.session
+        self.assertIs(session.volume_node, volume)
+        self.assertTrue(session.placing)
+        session.tumour.lists.include.AddControlPoint(lesion.click)
+        self.wait_for(lambda: session.status.measurement)
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(
+            session.segmentation_node, session.tumour.target.segment_id, volume
+        )
+        reference = phantom.reference(lesion)
+        self.assertGreater(2 * (reference & (mask > 0)).sum() / (reference.sum() + (mask > 0).sum()), 0.5)
+        session.undo()
+        self.wait_for(lambda: not session.status.measurement)
+        session.redo()
+        self.wait_for(lambda: session.status.measurement)
+        with tempfile.TemporaryDirectory() as folder:
+            session.export(Path(folder) / "phantom.seg.nrrd")
+            self.assertTrue((Path(folder) / "phantom.seg.nrrd").is_file())
+        self.delayDisplay("Test passed")
+
+    def wait_for(self, condition, seconds=120):
+        end = time.monotonic() + seconds
+        while not condition():
+            self.assertLess(time.monotonic(), end, "no answer came")
+            slicer.app.processEvents()
+            time.sleep(0.01)

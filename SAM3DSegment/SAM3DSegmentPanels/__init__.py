@@ -1,0 +1,1 @@
+"""Parts of the module's panel that stand for themselves."""

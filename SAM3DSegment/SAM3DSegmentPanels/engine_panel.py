@@ -1,0 +1,162 @@
+"""The collapsed sections Model and Device: which network runs, and where."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from SAM3DSegmentLib.errors import UserError
+from SAM3DSegmentLib.interaction.background_download import BackgroundDownload
+from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT
+from SAM3DSegmentLib.models.store import delete_model, import_model, list_models, models_folder
+
+DEVICES = ("auto", "cuda", "mps", "cpu", "remote")
+"""In the order of the device box."""
+
+SETTINGS = "SAM3DSegment/"
+
+
+class EnginePanel:
+    """Keeps the choice of model and device in the application's settings.
+
+    Args:
+        ui: the panel's widgets by name.
+        changed: called when another engine is wanted.
+        tell: called with a sentence for the user and whether it tells of a failure.
+    """
+
+    def __init__(self, ui: Any, changed: Callable[[], None], tell: Callable[[str, bool], None]) -> None:
+        self._ui = ui
+        self._changed = changed
+        self._tell = tell
+        self._download: BackgroundDownload | None = None
+        ui.deviceComboBox.currentIndex = DEVICES.index(self._setting("Device", "auto"))
+        ui.remoteLineEdit.text = self._setting("RemoteCommand", "")
+        self._list_models(self._setting("Model", COMPACT.name))
+        self._show_device()
+        ui.modelComboBox.connect("activated(int)", self._on_model)
+        ui.deviceComboBox.connect("activated(int)", self._on_device)
+        ui.remoteLineEdit.connect("editingFinished()", self._on_device)
+        ui.downloadButton.connect("clicked(bool)", self._on_download)
+        ui.importButton.connect("clicked(bool)", self._on_import)
+        ui.deleteModelButton.connect("clicked(bool)", self._on_delete)
+
+    @property
+    def model(self) -> str:
+        """The name of the chosen model, here or not."""
+        return str(self._ui.modelComboBox.currentData)
+
+    @property
+    def device(self) -> str:
+        """For the engine: "auto", "cuda", "mps" or "cpu"; a remote engine chooses itself."""
+        device = DEVICES[self._ui.deviceComboBox.currentIndex]
+        return "auto" if device == "remote" else device
+
+    @property
+    def remote_command(self) -> tuple[str, ...]:
+        """That starts the engine elsewhere; empty for this computer."""
+        remote = DEVICES[self._ui.deviceComboBox.currentIndex] == "remote"
+        return tuple(shlex.split(self._ui.remoteLineEdit.text)) if remote else ()
+
+    def poll(self) -> None:
+        """Show how far a download is, and what became of it."""
+        if not self._download:
+            return
+        self._ui.downloadProgressBar.value = round(100 * self._download.fraction)
+        if not self._download.running:
+            download, self._download = self._download, None
+            self._list_models(download.model.name)
+            if download.message:
+                self._tell(download.message, True)
+            else:
+                self._on_model()
+
+    def close(self) -> None:
+        """Call a running download off."""
+        if self._download:
+            self._download.cancel()
+
+    def _list_models(self, chosen: str) -> None:
+        """Those that are here, then those of the catalogue that are not."""
+        box, here = self._ui.modelComboBox, {model.name: model for model in list_models()}
+        box.clear()
+        for name in [*here, *(name for name in CATALOGUE if name not in here)]:
+            title = CATALOGUE[name].title if name in CATALOGUE else name
+            if name not in here:
+                title = _("{title} (not on this computer)").format(title=title)
+            box.addItem(title, name)
+        box.currentIndex = max(box.findData(chosen), 0)
+        self._show_model()
+
+    def _show_model(self) -> None:
+        known = CATALOGUE.get(self.model)
+        stored = next((model for model in list_models() if model.name == self.model), None)
+        lines = [_("Folder of models: {folder}").format(folder=models_folder())]
+        if known:
+            size = f" ({known.size / 1e6:.0f} MB)" if known.size else ""
+            lines = [_("Licence: {licence}").format(licence=known.licence) + size, known.citation, *lines]
+        ui = self._ui
+        ui.modelInfoLabel.text = "\n".join(lines)
+        ui.downloadButton.text = _("Cancel download") if self._download else _("Download")
+        ui.downloadButton.enabled = bool(self._download or (known and known.url and not stored))
+        ui.downloadProgressBar.visible = bool(self._download)
+        ui.deleteModelButton.enabled = bool(stored and not stored.bundled)
+
+    def _show_device(self) -> None:
+        self._ui.remoteLineEdit.enabled = DEVICES[self._ui.deviceComboBox.currentIndex] == "remote"
+
+    def _on_model(self, _index: int = 0) -> None:
+        self._keep_setting("Model", self.model)
+        self._show_model()
+        self._changed()
+
+    def _on_device(self, _index: int = 0) -> None:
+        self._show_device()
+        if DEVICES[self._ui.deviceComboBox.currentIndex] == "remote" and not self._ui.remoteLineEdit.text.strip():
+            self._tell(_("Type the command that starts the engine on the other computer."), False)
+            return
+        self._keep_setting("Device", DEVICES[self._ui.deviceComboBox.currentIndex])
+        self._keep_setting("RemoteCommand", self._ui.remoteLineEdit.text)
+        self._changed()
+
+    def _on_download(self, _checked: bool) -> None:
+        if self._download:
+            self._download.cancel()
+        else:
+            self._download = BackgroundDownload(CATALOGUE[self.model])
+            self._show_model()
+
+    def _on_import(self, _checked: bool) -> None:
+        file = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(), _("Import a model"), "", _("Checkpoints (*.safetensors *.pth *.pt *.tar)")
+        )
+        if not file:
+            return
+        task = self._ui.taskComboBox.currentText if self._ui.taskComboBox.currentIndex else None
+        try:
+            path = import_model(Path(file), task=task)
+        except UserError as error:
+            self._tell(str(error), True)
+            return
+        self._list_models(path.stem)
+        self._on_model()
+
+    def _on_delete(self, _checked: bool) -> None:
+        try:
+            delete_model(self.model)
+        except UserError as error:
+            self._tell(str(error), True)
+        self._list_models(COMPACT.name)
+        self._on_model()
+
+    def _setting(self, name: str, default: str) -> str:
+        return str(slicer.util.settingsValue(SETTINGS + name, default))
+
+    def _keep_setting(self, name: str, value: str) -> None:
+        qt.QSettings().setValue(SETTINGS + name, value)

@@ -1,0 +1,181 @@
+"""The evaluator: one long-lived thread that answers the newest list of clicks of each tumour."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from SAM3DSegmentLib.clicks import Click
+from SAM3DSegmentLib.engine.client import Engine
+from SAM3DSegmentLib.errors import CancelledError, UserError
+from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
+from SAM3DSegmentLib.measure import Measurement, measure
+from SAM3DSegmentLib.segmenter import Prediction, Segmenter
+from SAM3DSegmentLib.specification import Specification
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A mask that the user has, painted or loaded, to go on from.
+
+    Attributes:
+        clicks: the clicks that it counts as the answer to.
+        box, mask: native voxels (K, J, I) around it, and the mask [k, j, i] within.
+    """
+
+    clicks: tuple[Click, ...]
+    box: Box
+    mask: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A list of clicks to evaluate.
+
+    Attributes:
+        target: what the answer is for; a newer job of the same target supersedes this one.
+        clicks: in their order, at least one of them an include click.
+        starts: masks to go on from, of which the longest list of clicks counts.
+        submitted: when the user clicked, by `time.perf_counter`.
+        cancelled: calls it off.
+    """
+
+    target: Hashable
+    volume: Volume
+    clicks: tuple[Click, ...]
+    starts: tuple[Start, ...] = ()
+    submitted: float = field(default_factory=time.perf_counter)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The engine has loaded its network, on that device."""
+
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a job led to, by that model on that device."""
+
+    job: Job
+    prediction: Prediction
+    measurement: Measurement
+    model: Specification
+    device: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One sentence for the user; without a job it is the engine that could not be started."""
+
+    job: Job | None
+    message: str
+
+
+Outcome = Ready | Answer | Failure
+
+
+class Evaluator:
+    """Owns an engine and the thread that talks to it; the engine starts at once, in the background.
+
+    `submit`, `cancel`, `outcomes` and `close` are for the thread of the interface, and none of them waits.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.fraction = 0.0
+        """How much of the present network call is done."""
+        self._engine = engine
+        self._segmenter: Segmenter | None = None
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._wake = threading.Condition()
+        self._waiting: dict[Hashable, Job] = {}
+        self._running: Job | None = None
+        self._closed = False
+        threading.Thread(target=self._run, name="SAM3DSegment evaluator", daemon=True).start()
+
+    def submit(self, job: Job) -> None:
+        """Evaluate a job, after those of other targets; an earlier one of its own target is called off."""
+        with self._wake:
+            self._call_off(job.target)
+            self._waiting[job.target] = job
+            self._wake.notify()
+
+    def cancel(self, target: Hashable) -> None:
+        """Call the target's job off; no outcome follows."""
+        with self._wake:
+            self._call_off(target)
+
+    def outcomes(self) -> list[Outcome]:
+        """What has come since the last call."""
+        found = []
+        while not self._outcomes.empty():
+            found.append(self._outcomes.get())
+        return found
+
+    def close(self) -> None:
+        """Call everything off and end the engine, in the background."""
+        with self._wake:
+            self._closed = True
+            for target in [*self._waiting, *([self._running.target] if self._running else [])]:
+                self._call_off(target)
+            self._wake.notify()
+
+    def _call_off(self, target: Hashable) -> None:
+        self._waiting.pop(target, None)
+        if self._running and self._running.target == target:
+            self._running.cancelled.set()
+
+    def _run(self) -> None:
+        self._report(None, self._start_engine)
+        while job := self._next_job():
+            self._report(job, lambda job=job: self._answer(job))  # type: ignore[misc]
+        self._engine.close()
+
+    def _next_job(self) -> Job | None:
+        """Waits for one; None once the evaluator is closed."""
+        with self._wake:
+            self._running = None
+            while not self._waiting and not self._closed:
+                self._wake.wait()
+            if self._closed:
+                return None
+            self._running = self._waiting.pop(next(iter(self._waiting)))
+            return self._running
+
+    def _report(self, job: Job | None, work: Callable[[], Outcome]) -> None:
+        self.fraction = 0.0
+        try:
+            self._outcomes.put(work())
+        except CancelledError:
+            pass
+        except UserError as error:
+            logger.info("The evaluation failed: %s", error)
+            self._outcomes.put(Failure(job, str(error)))
+        except Exception as error:  # the thread's edge: it has to outlive a bug, and the user has to hear of it
+            logger.exception("The evaluation failed")
+            message = f"The segmentation failed ({error!r}). Your clicks are kept: see the log for details."
+            self._outcomes.put(Failure(job, message))
+
+    def _start_engine(self) -> Ready:
+        self._engine.start()
+        return Ready(self._engine.device)
+
+    def _answer(self, job: Job) -> Answer:
+        if not self._segmenter or self._segmenter.volume is not job.volume:
+            self._segmenter = Segmenter(job.volume, self._engine)
+        for start in job.starts:
+            self._segmenter.start_from(start.clicks, start.box, start.mask)
+        prediction = self._segmenter.segment(job.clicks, job.cancelled, self._progressed)
+        measurement = measure(job.volume, prediction.mask)
+        return Answer(job, prediction, measurement, self._engine.specification, self._engine.device)
+
+    def _progressed(self, fraction: float) -> None:
+        self.fraction = fraction

@@ -1,0 +1,154 @@
+"""The mask updater: from a tumour's clicks to the mask in its segment, by an engine that nobody waits for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import slicer
+
+from SAM3DSegmentLib import __version__
+from SAM3DSegmentLib.engine.client import Engine
+from SAM3DSegmentLib.geometry import Volume, empty_mask
+from SAM3DSegmentLib.interaction.display import ChangeView
+from SAM3DSegmentLib.interaction.evaluator import Answer, Evaluator, Failure, Job, Ready
+from SAM3DSegmentLib.interaction.snapshot import Snapshot, take_snapshot
+from SAM3DSegmentLib.interaction.tumour import Tumour
+from SAM3DSegmentLib.measure import Measurement
+from SAM3DSegmentLib.scene.provenance import Provenance, write_provenance
+from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
+
+PROGRESS_AFTER = 0.3
+"""Seconds that an evaluation may take before its progress is shown."""
+
+
+@dataclass(frozen=True)
+class Updated:
+    """A tumour's mask was written.
+
+    Attributes:
+        seconds: since its last click.
+        device: that answered.
+        limited: whether the object goes on where the mask ends.
+    """
+
+    tumour: Tumour
+    measurement: Measurement
+    seconds: float
+    device: str
+    limited: bool
+
+
+class MaskUpdater:
+    """Evaluates the newest clicks of each tumour and writes the answers that are still wanted.
+
+    Attributes:
+        changes_shown: whether what an answer changes is shown beside it.
+    """
+
+    def __init__(self, scene: slicer.vtkMRMLScene) -> None:
+        self.changes_shown = False
+        self._evaluator: Evaluator | None = None
+        self._writer = SegmentWriter(scene)
+        self._changes = ChangeView(scene)
+        self._snapshots: dict[slicer.vtkMRMLVolumeNode, Snapshot] = {}
+        self._jobs: dict[Tumour, Job] = {}
+
+    @property
+    def has_engine(self) -> bool:
+        return self._evaluator is not None
+
+    def use_engine(self, engine: Engine | None) -> None:
+        """Start this engine and end the one before; what that one was asked is dropped."""
+        if self._evaluator:
+            self._evaluator.close()
+        self._jobs.clear()
+        self._evaluator = Evaluator(engine) if engine else None
+
+    def volume(self, volume_node: slicer.vtkMRMLVolumeNode) -> Volume:
+        """The node's voxels; the same object until they change.
+
+        Raises:
+            ScanError: the node holds no voxels, or more than one number per voxel.
+        """
+        known = self._snapshots.get(volume_node)
+        if not known or not known.is_current():
+            known = self._snapshots[volume_node] = take_snapshot(volume_node)
+        return known.volume
+
+    def update(self, tumour: Tumour) -> None:
+        """Ask for the mask of the tumour's clicks; what was asked for it before is called off.
+
+        Without an include click the mask is cleared at once.
+
+        Raises:
+            ScanError: the volume cannot be segmented any more.
+        """
+        self.cancel(tumour)
+        target, clicks = tumour.target, tumour.history.clicks
+        if not any(click.include for click in clicks):
+            self._writer.write_mask(target.segmentation_node, target.segment_id, target.volume_node, *empty_mask())
+            tumour.written(())
+        elif self._evaluator:
+            job = Job(tumour, self.volume(target.volume_node), clicks, tumour.starts_of(clicks))
+            self._jobs[tumour] = job
+            self._evaluator.submit(job)
+
+    def cancel(self, tumour: Tumour) -> bool:
+        """Call off what was asked for a tumour; whether there was anything."""
+        if not self._jobs.pop(tumour, None):
+            return False
+        if self._evaluator:
+            self._evaluator.cancel(tumour)
+        return True
+
+    def progress(self, tumour: Tumour) -> float | None:
+        """The finished part of what the engine does for a tumour; None before it has taken `PROGRESS_AFTER`."""
+        job = self._jobs.get(tumour)
+        if job and self._evaluator and time.perf_counter() - job.submitted > PROGRESS_AFTER:
+            return self._evaluator.fraction
+        return None
+
+    def poll(self) -> list[Ready | Updated | Failure]:
+        """Write the answers that came; those for what is gone, changed, cancelled or superseded are dropped."""
+        for volume_node in [node for node in self._snapshots if not node.GetScene()]:
+            del self._snapshots[volume_node]
+        for tumour in [known for known in self._jobs if not known.target.exists()]:
+            self.cancel(tumour)
+        news: list[Ready | Updated | Failure] = []
+        for outcome in self._evaluator.outcomes() if self._evaluator else ():
+            if isinstance(outcome, Answer):
+                if self._jobs.get(outcome.job.target) is outcome.job:  # type: ignore[call-overload]
+                    news.append(self._write(outcome))
+            elif isinstance(outcome, Ready) or not outcome.job or self._jobs.get(outcome.job.target) is outcome.job:  # type: ignore[call-overload]
+                news.append(outcome)
+                if isinstance(outcome, Failure) and outcome.job:
+                    del self._jobs[outcome.job.target]  # type: ignore[arg-type]
+        return news
+
+    def forget_changes(self) -> None:
+        """Take what the last click changed out of the views."""
+        self._changes.clear()
+
+    def close(self) -> None:
+        """End the engine, and take our helpers out of the scene."""
+        self.use_engine(None)
+        self._changes.clear()
+        self._writer.close()
+
+    def _write(self, answer: Answer) -> Updated | Failure:
+        job, model, prediction = answer.job, answer.model, answer.prediction
+        tumour: Tumour = job.target  # type: ignore[assignment]
+        del self._jobs[tumour]
+        target = tumour.target
+        if self.volume(target.volume_node) is not job.volume:
+            return Failure(job, "The volume changed while its tumour was segmented: click again.")
+        if self.changes_shown:
+            self._changes.show(target.volume_node, target.mask(), (prediction.box, prediction.mask))
+        node, segment_id = target.segmentation_node, target.segment_id
+        self._writer.write_mask(node, segment_id, target.volume_node, prediction.box, prediction.mask)
+        record = Provenance(job.clicks, model.name, model.version, model.sha256, __version__)
+        write_provenance(node, segment_id, record)
+        tumour.written(job.starts)
+        seconds = time.perf_counter() - job.submitted
+        return Updated(tumour, answer.measurement, seconds, answer.device, prediction.limited)

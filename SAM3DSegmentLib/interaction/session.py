@@ -1,0 +1,307 @@
+"""A session: one volume, its tumours, and the clicks that the user makes on them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import slicer
+
+from SAM3DSegmentLib.clicks import Click
+from SAM3DSegmentLib.engine.client import Engine
+from SAM3DSegmentLib.errors import UserError
+from SAM3DSegmentLib.interaction import tumour_table
+from SAM3DSegmentLib.interaction.display import Display
+from SAM3DSegmentLib.interaction.evaluator import Failure, Ready
+from SAM3DSegmentLib.interaction.mask_updater import MaskUpdater, Updated
+from SAM3DSegmentLib.interaction.status import Status
+from SAM3DSegmentLib.interaction.tumour import Target, Tumour
+from SAM3DSegmentLib.measure import measure
+from SAM3DSegmentLib.scene.click_nodes import remove_orphaned_click_lists
+from SAM3DSegmentLib.scene.export import export_segmentation
+from SAM3DSegmentLib.scene.placement import is_placing, start_placing, stop_placing
+from SAM3DSegmentLib.scene.segments import remove_segment
+
+
+class Session:
+    """What a host (Slicer's module, the browser viewer) binds its buttons to.
+
+        session = Session(scene)
+        session.use_engine(Engine())
+        session.choose_volume(volume_node)
+        session.place(include=True)
+
+    The host calls `poll` from a timer, in the thread of the scene, and shows `status`. Nothing here waits for the
+    engine, and nodes, segments or the whole scene may go at any time.
+
+    Attributes:
+        volume_node: that is clicked on, or None.
+        segmentation_node: that holds its tumours; None until the first one is made.
+        tumour: that clicks go to, or None.
+        engine_wanted: whether clicks wait for an engine.
+    """
+
+    def __init__(self, scene: slicer.vtkMRMLScene) -> None:
+        self.volume_node: slicer.vtkMRMLVolumeNode | None = None
+        self.segmentation_node: slicer.vtkMRMLSegmentationNode | None = None
+        self.tumour: Tumour | None = None
+        self.engine_wanted = False
+        self.status = Status()
+        self.display = Display()
+        self._scene = scene
+        self._updater = MaskUpdater(scene)
+        self._tumours: dict[Target, Tumour] = {}
+        self._made: slicer.vtkMRMLSegmentationNode | None = None
+
+    @property
+    def has_engine(self) -> bool:
+        return self._updater.has_engine
+
+    def use_engine(self, engine: Engine | None) -> None:
+        """Answer further clicks by this engine and end the one before; without one, clicks wait."""
+        self._updater.use_engine(engine)
+        self.say("", device="", progress=None)
+        if self.engine_wanted:
+            self._update()
+
+    def choose_volume(self, volume_node: slicer.vtkMRMLVolumeNode | None) -> None:
+        """Click on this volume from now on, and go on with the tumours that it has."""
+        if volume_node is self.volume_node:
+            return
+        placing = self.placing is not None
+        self.tidy()
+        self._leave_tumour()
+        self.volume_node = volume_node
+        self.choose_segmentation(tumour_table.find_segmentation(volume_node) if volume_node else None)
+        if placing and volume_node:
+            self.place(include=True)
+
+    def choose_segmentation(self, segmentation_node: slicer.vtkMRMLSegmentationNode | None) -> None:
+        """Go on with the tumours of a segmentation; with None the next one begins another."""
+        self._leave_tumour()
+        self.segmentation_node = segmentation_node
+        ids = tumour_table.segment_ids(segmentation_node)
+        if ids and self.volume_node:
+            self.open_tumour(ids[-1])
+
+    def open_tumour(self, segment_id: str) -> None:
+        """Clicks go to this segment of the segmentation from now on; its earlier clicks come back."""
+        assert self.segmentation_node and self.volume_node
+        target = Target(self.segmentation_node, segment_id, self.volume_node)
+        if self.tumour and self.tumour.target == target:
+            return
+        placing = self.placing is not None
+        self._leave_tumour()
+        if target in self._tumours:
+            self._tumours[target].open()
+        else:
+            self._tumours[target] = Tumour(target)
+        self.tumour = self._tumours[target]
+        self.set_display(self.display)
+        self._measure()
+        if placing:
+            self.place(include=True)
+
+    def next_tumour(self) -> None:
+        """Add an empty tumour and turn to it; an untouched one that is there already will do."""
+        if self.volume_node and not (self.tumour and self.tumour.untouched()):
+            if not self.segmentation_node:
+                self.segmentation_node = self._made = tumour_table.make_segmentation(self.volume_node)
+            self.open_tumour(tumour_table.add_tumour(self.segmentation_node))
+
+    def remove_tumour(self) -> None:
+        """Remove the present tumour with its clicks and turn to the last one that is left."""
+        if not self.tumour:
+            return
+        target = self.tumour.target
+        self._updater.cancel(self.tumour)
+        self._leave_tumour()
+        del self._tumours[target]
+        remove_segment(target.segmentation_node, target.segment_id)
+        self.choose_segmentation(target.segmentation_node)
+
+    def place(self, include: bool) -> None:
+        """From now on a click into a view adds to the present tumour; without one, to a new one."""
+        if not self.tumour:
+            self.next_tumour()
+        if self.tumour:
+            start_placing(self.tumour.lists.include if include else self.tumour.lists.exclude)
+
+    def stop_placing(self) -> None:
+        """Give the mouse back to the views."""
+        stop_placing(self._scene)
+
+    @property
+    def placing(self) -> bool | None:
+        """Whether a click into a view includes (True) or excludes (False); None: it does neither."""
+        if self.tumour and all(node.GetScene() for node in self.tumour.lists):
+            for include, node in ((True, self.tumour.lists.include), (False, self.tumour.lists.exclude)):
+                if is_placing(node):
+                    return include
+        return None
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        """Of the present tumour, in their order."""
+        return self.tumour.history.clicks if self.tumour else ()
+
+    def undo(self) -> None:
+        """Take the last change of clicks back."""
+        if self.tumour:
+            self.tumour.history.undo()
+            self._show_and_update(self.tumour)
+
+    def redo(self) -> None:
+        """Make the last change that was taken back again."""
+        if self.tumour:
+            self.tumour.history.redo()
+            self._show_and_update(self.tumour)
+
+    def remove_last(self) -> None:
+        """Remove the newest click."""
+        if self.tumour and self.clicks:
+            self.tumour.history.remove(len(self.clicks) - 1)
+            self._show_and_update(self.tumour)
+
+    def clear(self) -> None:
+        """Remove every click of the present tumour, and its mask with them."""
+        if self.tumour:
+            self.tumour.history.change(())
+            self._show_and_update(self.tumour)
+
+    def cancel(self) -> bool:
+        """Call the running evaluation off, if there is one; clicks and mask stay as they are."""
+        cancelled = bool(self.tumour and self._updater.cancel(self.tumour))
+        if cancelled:
+            self.say("Cancelled: the mask is as it was before the last click.", progress=None)
+        return cancelled
+
+    def set_display(self, display: Display) -> None:
+        """Show tumours and clicks that way, and further ones too."""
+        self.display = display
+        self._updater.changes_shown = display.changes
+        if not display.changes:
+            self._updater.forget_changes()
+        if self.tumour:
+            self.tumour.lists.set_visible(display.clicks)
+            display.apply_to(self.tumour.target.segmentation_node)
+
+    def export(self, path: Path) -> None:
+        """Write every tumour as `.seg.nrrd`, `.nrrd` or `.nii.gz`; `status` tells how it went."""
+        if not (self.segmentation_node and self.volume_node):
+            self.say("There is no tumour to export: click on one first.", failed=True)
+            return
+        try:
+            export_segmentation(self.segmentation_node, self.volume_node, path)
+            self.say(f"Exported to {path}.")
+        except UserError as error:
+            self.say(str(error), failed=True)
+
+    def tidy(self) -> None:
+        """Stop placing, and take a segmentation that we made for nothing out of the scene."""
+        if self.placing is not None:
+            self.stop_placing()
+        node = self._made
+        if self.tumour and node is self.segmentation_node and self.tumour.untouched():
+            self.remove_tumour()
+            if not tumour_table.segment_ids(node):
+                self.segmentation_node = self._made = None
+                self._scene.RemoveNode(node)
+
+    def close(self) -> None:
+        """End the engine, and take what only this session needed out of the scene."""
+        self._leave_tumour()
+        self._updater.close()
+
+    def poll(self) -> bool:
+        """Take in what the user did in the views and what the engine answered.
+
+        Returns:
+            Whether anything changed that a host shows.
+        """
+        if self._scene.IsBatchProcessing():
+            return False
+        before = self.status, self.clicks, self.tumour, self.volume_node
+        self._forget_what_is_gone()
+        if self.tumour:
+            self.tumour.restore_lists()
+            if self.tumour.changed:
+                self._take_in(self.tumour)
+        for news in self._updater.poll():
+            self._tell(news)
+        if self.tumour:
+            self.status = replace(self.status, progress=self._updater.progress(self.tumour))
+        return before != (self.status, self.clicks, self.tumour, self.volume_node)
+
+    def _forget_what_is_gone(self) -> None:
+        for target in [known for known in self._tumours if not known.exists()]:
+            tumour = self._tumours.pop(target)
+            if tumour is self.tumour:
+                self._leave_tumour()
+            remove_orphaned_click_lists(self._scene)
+        if self.volume_node and not self.volume_node.GetScene():
+            self.volume_node = self.segmentation_node = None
+        if self.segmentation_node and not self.segmentation_node.GetScene():
+            self.segmentation_node = None
+
+    def _leave_tumour(self) -> None:
+        """What is being evaluated for it goes on, and is written all the same."""
+        if self.tumour:
+            self.tumour.close()
+            self._updater.forget_changes()
+        self.tumour = None
+        self.engine_wanted = False
+        self.say("", measurement=None, seconds=None, progress=None)
+
+    def _take_in(self, tumour: Tumour) -> None:
+        tumour.changed = False
+        try:
+            tumour.take_in(self._updater.volume(tumour.target.volume_node))
+        except UserError as error:
+            self.say(str(error), failed=True)
+        else:
+            self._update()
+
+    def _show_and_update(self, tumour: Tumour) -> None:
+        tumour.show_clicks()
+        self._update()
+
+    def _update(self) -> None:
+        """Have the present tumour's mask follow its clicks."""
+        if not self.tumour:
+            return
+        try:
+            self._updater.update(self.tumour)
+        except UserError as error:
+            self.say(str(error), failed=True)
+            return
+        has_object = any(click.include for click in self.clicks)
+        self.engine_wanted = has_object and not self.has_engine
+        if has_object:
+            self.say("")
+        else:
+            advice = "Click inside the tumour (include): exclude clicks alone name no object." if self.clicks else ""
+            self.say(advice, measurement=None, seconds=None, progress=None)
+
+    def _measure(self) -> None:
+        """Show the figures of a tumour as it is found."""
+        assert self.tumour
+        _, mask = self.tumour.target.mask()
+        try:
+            volume = self._updater.volume(self.tumour.target.volume_node)
+            self.say("", measurement=measure(volume, mask) if mask.size else None)
+        except UserError as error:
+            self.say(str(error), failed=True)
+
+    def _tell(self, news: Ready | Updated | Failure) -> None:
+        if isinstance(news, Ready):
+            self.status = replace(self.status, device=news.device)
+        elif isinstance(news, Failure):
+            self.say(news.message, failed=True, progress=None)
+        elif news.tumour is self.tumour:
+            message = "The object is too large for the model: the mask ends before it does." if news.limited else ""
+            self.say(message, measurement=news.measurement, seconds=news.seconds, device=news.device, progress=None)
+
+    def say(self, message: str, failed: bool = False, **figures: object) -> None:
+        """Replace the sentence that the user reads, and the figures that are given."""
+        self.status = replace(self.status, message=message, failed=failed, **figures)  # type: ignore[arg-type]

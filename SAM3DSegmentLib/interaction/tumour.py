@@ -1,0 +1,127 @@
+"""A tumour that the user works on: a segment, its clicks in the scene, and the history of these clicks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import slicer
+
+from SAM3DSegmentLib.clicks import Click, ClickHistory
+from SAM3DSegmentLib.errors import ClickOutsideError
+from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
+from SAM3DSegmentLib.interaction.evaluator import Start
+from SAM3DSegmentLib.interaction.hand_edits import mask_digest, read_digest, start_from_mask, write_digest
+from SAM3DSegmentLib.scene.click_nodes import open_click_lists, read_clicks, write_clicks
+from SAM3DSegmentLib.scene.click_observer import ClickObserver
+from SAM3DSegmentLib.scene.segments import read_mask
+
+
+@dataclass(frozen=True)
+class Target:
+    """A segment, and the volume that it lies on."""
+
+    segmentation_node: slicer.vtkMRMLSegmentationNode
+    segment_id: str
+    volume_node: slicer.vtkMRMLVolumeNode
+
+    @property
+    def segment(self) -> slicer.vtkSegment | None:
+        return self.segmentation_node.GetSegmentation().GetSegment(self.segment_id)
+
+    def exists(self) -> bool:
+        """Whether all of it is still in a scene."""
+        return bool(self.segmentation_node.GetScene() and self.volume_node.GetScene() and self.segment)
+
+    def mask(self) -> tuple[Box, BoolArray]:
+        """Voxels (K, J, I) of the volume around the segment, and the mask [k, j, i] within."""
+        return read_mask(self.segmentation_node, self.segment_id, self.volume_node)
+
+
+class Tumour:
+    """A segment that clicks go to while it is open.
+
+    The observer only notes that the user changed clicks; `take_in` acts on it later, outside the view's own event.
+
+    Attributes:
+        changed: whether the clicks in the scene wait for `take_in`.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.history = ClickHistory()
+        self.changed = False
+        self._starts: list[Start] = []
+        self._digest = read_digest(target.segment)
+        self._observer: ClickObserver | None = None
+        self.open()
+        self.history = ClickHistory(self.history.clicks)
+
+    def open(self) -> None:
+        """Find the lists of clicks in the scene, make those that are missing, and listen to them."""
+        self.close()
+        target = self.target
+        self.lists = open_click_lists(target.segmentation_node, target.segment_id, target.volume_node)
+        self.lists.set_locked(False)
+        self._observer = ClickObserver(self.lists, self._note_change)
+        self.history.change(read_clicks(self.lists, target.volume_node))
+
+    def close(self) -> None:
+        """Stop listening; the clicks stay in the scene, hidden and locked."""
+        if self._observer:
+            self._observer.remove()
+            for node in self.lists:
+                if node.GetScene():
+                    node.SetLocked(True)
+                    node.GetDisplayNode().SetVisibility(False)
+        self._observer = None
+
+    def _note_change(self) -> None:
+        self.changed = True
+
+    def take_in(self, volume: Volume) -> None:
+        """Make the clicks in the scene the newest state of the history; what was painted by hand is the start of it.
+
+        Raises:
+            ClickOutsideError: a click lies outside the volume; the clicks in the scene are as they were before it.
+        """
+        self.changed = False
+        before, now = self.history.clicks, read_clicks(self.lists, self.target.volume_node)
+        try:
+            for click in now:
+                volume.index(click.ras)
+        except ClickOutsideError:
+            self.show_clicks()
+            raise
+        box, mask = self.target.mask()
+        if mask.size and now != before and mask_digest(box, mask) != self._digest:
+            start, now = start_from_mask(volume, box, mask.copy(), before, now)
+            self._starts.append(start)
+            self.history.change(start.clicks)
+        self.history.change(now)
+        self.show_clicks()
+
+    def show_clicks(self) -> None:
+        """Put the history's clicks into the scene."""
+        assert self._observer
+        with self._observer.muted():
+            write_clicks(self.lists, self.target.volume_node, self.history.clicks)
+
+    def restore_lists(self) -> None:
+        """Make lists that were deleted from the scene again; the clicks in them are gone."""
+        if not all(node.GetScene() for node in self.lists):
+            before = self.history.clicks
+            self.open()
+            self.changed = self.history.clicks != before
+
+    def starts_of(self, clicks: tuple[Click, ...]) -> tuple[Start, ...]:
+        """The masks that a list of clicks goes on from."""
+        return tuple(start for start in self._starts if clicks[: len(start.clicks)] == start.clicks)
+
+    def written(self, starts: tuple[Start, ...]) -> None:
+        """Remember that the segment's mask is an answer that went on from `starts`, not painted by hand."""
+        self._digest = mask_digest(*self.target.mask())
+        write_digest(self.target.segment, "" if starts else self._digest)
+
+    def untouched(self) -> bool:
+        """Whether there is neither click nor voxel."""
+        return not self.history.clicks and not self.target.mask()[1].size
