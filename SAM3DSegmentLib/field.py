@@ -18,6 +18,9 @@ PROMISED_LOGIT = 1.0
 TOUCHING_SHARE = 0.003
 """The share of a crop's face that the mask must cover to count as reaching beyond it."""
 
+DOUBTFUL_LOGIT = -3.0
+"""Above it a voxel counts in the mask's confidence."""
+
 PROBABILITY_LIMIT = 1e-6
 
 
@@ -129,10 +132,14 @@ class Field:
 
     @cached_property
     def confidence(self) -> float:
-        """The Dice that the mask would have if the network's probabilities were true: 0 to 1."""
-        probability = 1 / (1 + np.exp(-self.logits))
+        """The Dice that the mask would have if the network's probabilities were true: 0 to 1.
+
+        Voxels that are all but surely outside are left out: in a crop of a small object they would outweigh it.
+        """
         mask = self.logits > 0
-        return float(2 * probability[mask].sum() / max(probability.sum() + np.count_nonzero(mask), 1e-6))
+        doubtful = 1 / (1 + np.exp(-self.logits[self.logits > DOUBTFUL_LOGIT]))
+        inside = doubtful[doubtful > 0.5].sum()
+        return float(2 * inside / max(doubtful.sum() + np.count_nonzero(mask), 1e-6))
 
     def longest_side(self) -> int:
         """Of the box around the mask, in crop voxels."""

@@ -18,7 +18,7 @@ from SAM3DSegmentLib.morphology import deepest
 from SAM3DSegmentLib.specification import Specification
 from SAM3DSegmentLib.start import field_of_mask
 
-CONFIDENT = 0.78
+CONFIDENT = 0.86
 """The first click is looked at in one zoom level after another, the finest first, until an answer is this confident."""
 
 COARSEST_GUESS = 3.0

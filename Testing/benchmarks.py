@@ -18,6 +18,7 @@ import numpy as np
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.geometry import Volume
+from Testing.bench_adapter import sam_adapter
 
 ROOT = Path(__file__).resolve().parents[1]
 REPEATS = 7
@@ -116,7 +117,12 @@ def peak_memory() -> float:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
 
-BENCHMARKS: dict[str, Callable[[], None]] = {"clicks": clicks, "cold-start": cold_start, "memory": memory}
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "clicks": clicks,
+    "cold-start": cold_start,
+    "memory": memory,
+    "sam-adapter": sam_adapter,
+}
 
 
 if __name__ == "__main__":

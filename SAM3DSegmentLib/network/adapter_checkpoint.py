@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from SAM3DSegmentLib.errors import CheckpointError
+from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.network.adapted_encoder import FEATURES, AdapterSizes
 from SAM3DSegmentLib.network.backbone import frozen_tensors, is_frozen, share_backbone
 from SAM3DSegmentLib.network.metadata import SAM_ADAPTER, Metadata, size
 from SAM3DSegmentLib.network.prompt_encoder import HEADS
 from SAM3DSegmentLib.network.sam_adapter import SamAdapter
-from SAM3DSegmentLib.network.tensor_files import check_tensors, sha256_of, shapes_of, write_safetensors
+from SAM3DSegmentLib.network.tensor_files import check_tensors, shapes_of, write_safetensors
 
 ADDITIONS_PREFIX = "additions."
 DEEPEST = 64

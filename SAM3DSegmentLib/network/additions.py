@@ -22,19 +22,19 @@ class Additions(nn.Module):
     def __init__(self, sizes: AdapterSizes) -> None:
         super().__init__()
         channels = sizes.channels
-        self.sign = nn.Embedding(2, channels)
+        self.sign = nn.Parameter(torch.zeros(2, channels))
         self.position = nn.Linear(channels, channels, bias=False)
         onto_feature = nn.Conv3d(PREVIOUS_CHANNELS, channels, 1, bias=False)
         self.previous = nn.Sequential(
             nn.Conv3d(1, PREVIOUS_CHANNELS, VOXELS_PER_TOKEN, VOXELS_PER_TOKEN), nn.GELU(), onto_feature
         )
         self.head = FullResolutionHead(channels // 2)
-        for module in (self.sign, self.position, onto_feature):
-            nn.init.zeros_(module.weight)
+        nn.init.zeros_(self.position.weight)
+        nn.init.zeros_(onto_feature.weight)
 
     def click_offset(self, include: Tensor, position_code: Tensor) -> Tensor:
         """[N, C], added to the tokens of N clicks; `include` is [N] bool, `position_code` [N, C]."""
-        return self.sign(include.long()) + self.position(position_code)
+        return self.sign[include.long()] + self.position(position_code)
 
     def previous_offset(self, previous: Tensor) -> Tensor:
         """[1, C, H, W, D], added to f4; `previous` are the logits [S, S, S] of the answer before, axes (D, H, W)."""

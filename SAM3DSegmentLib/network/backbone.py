@@ -9,7 +9,8 @@ from weakref import WeakValueDictionary
 from torch import Tensor, nn
 
 from SAM3DSegmentLib.errors import CheckpointError
-from SAM3DSegmentLib.network.tensor_files import read_safetensors, read_torch_file, sha256_of
+from SAM3DSegmentLib.models.store import sha256_of
+from SAM3DSegmentLib.network.tensor_files import read_safetensors, read_torch_file
 
 BACKBONE_KEY = re.compile(
     r"encoder\.(pos_embed|patch_embed\.proj\.\w+|blocks\.\d+\.(attn\.((qkv|proj)\.\w+|rel_pos_[hw])|mlp\.lin[12]\.\w+))"

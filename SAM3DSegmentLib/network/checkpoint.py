@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from SAM3DSegmentLib.errors import CheckpointError
-from SAM3DSegmentLib.models.store import task_of
+from SAM3DSegmentLib.models.store import sha256_of, task_of
 from SAM3DSegmentLib.network.compact import CROP_SIZE
 from SAM3DSegmentLib.network.compact_predictor import CompactPredictor, compact_from
 from SAM3DSegmentLib.network.interface import PromptableNetwork
 from SAM3DSegmentLib.network.metadata import COMPACT, SAM_ADAPTER, Metadata
-from SAM3DSegmentLib.network.tensor_files import read_safetensors, sha256_of
+from SAM3DSegmentLib.network.tensor_files import read_safetensors
 
 
 def load_network(path: Path, device: torch.device, task: str | None = None) -> PromptableNetwork:

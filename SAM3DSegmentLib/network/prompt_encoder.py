@@ -18,7 +18,7 @@ class PromptLayer(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.global_query = nn.Parameter(0.1 * torch.randn(1, QUERIES, channels))
+        self.global_query = nn.Parameter(torch.empty(1, QUERIES, channels).uniform_(-0.1, 0.1))
         self.self_attn = Attention(channels, HEADS)
         self.norm1 = nn.LayerNorm(channels)
         # In every published checkpoint, and never used.
@@ -60,7 +60,9 @@ class PromptEncoder(nn.Module):
     def __init__(self, channels: int, crop: int) -> None:
         super().__init__()
         self.crop = crop
-        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(3, channels // 2))
+        # On the CPU even where a network is only outlined: torch would take seconds to load its meta device's normal_.
+        matrix = torch.randn(3, channels // 2, device="cpu")
+        self.register_buffer("positional_encoding_gaussian_matrix", matrix)
         self.transformer = PromptTransformer(channels)
 
     def forward(self, feature: Tensor, points: Tensor, offset: Tensor | None) -> Tensor:
