@@ -1,4 +1,4 @@
-"""The Slicer module SAM3DSegment: binds the panel to a session of clicks; what a click leads to is in SAM3DSegmentLib."""
+"""The Slicer module: binds the panel to a session of clicks; what a click leads to lives in SAM3DSegmentLib."""
 
 import shutil
 import sys
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import qt
 import slicer
-import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -22,7 +21,6 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 POLL_MILLISECONDS = 30
-FAILURE_STYLE = "QLabel { color: #d03030; }"
 
 
 class SAM3DSegment(ScriptedLoadableModule):
@@ -88,6 +86,7 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self.session = None
         self._parameterNode = None
+        self._entered = False
         self._shortcuts = []
         self._asked_for_packages = False
         self._missing = []
@@ -95,6 +94,7 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
         from SAM3DSegmentPanels.engine_panel import EnginePanel
+        from SAM3DSegmentPanels.export_panel import ExportPanel
 
         panel = slicer.util.loadUI(self.resourcePath("UI/SAM3DSegment.ui"))
         self.layout.addWidget(panel)
@@ -105,12 +105,15 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = SAM3DSegmentLogic()
         self.session = self.logic.session
         self._engine_panel = EnginePanel(self.ui, self._start_engine, self._show_message)
+        self._export_panel = ExportPanel(self.ui, self.session)
         self._connect()
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MILLISECONDS)
         self._timer.connect("timeout()", self._poll)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneChanged)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneChanged)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndChange)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndChange)
 
     def _connect(self):
         ui, session = self.ui, self.session
@@ -128,8 +131,8 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (ui.clearButton, session.clear),
             (ui.cancelButton, session.cancel),
             (ui.installButton, self._install),
-            (ui.exportButton, self._export),
-            (ui.folderButton, self._choose_folder),
+            (ui.exportButton, self._export_panel.export),
+            (ui.folderButton, self._export_panel.choose_folder),
         ):
             button.connect("clicked(bool)", lambda _checked, action=action: self._act(action))
         for box in (ui.hideClicksCheckBox, ui.outlineCheckBox, ui.changesCheckBox, ui.surfaceCheckBox):
@@ -137,10 +140,19 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         """The module is shown: take up where the scene is, arm include placing, start the engine."""
+        self._entered = True
         self._restore_choice()
         self.session.place(include=True)
         if not self.session.has_engine:
             self._start_engine()
+        self._install_shortcuts()
+        self._timer.start()
+        self._refresh()
+
+    def _install_shortcuts(self):
+        window = slicer.util.mainWindow()
+        if not window:
+            return
         for key, action in (
             ("I", lambda: self.session.place(include=True)),
             ("E", lambda: self.session.place(include=False)),
@@ -150,18 +162,17 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ("Backspace", self.session.remove_last),
             ("Escape", self._escape),
         ):
-            shortcut = qt.QShortcut(slicer.util.mainWindow())
+            shortcut = qt.QShortcut(window)
             shortcut.setKey(qt.QKeySequence(key))
             shortcut.connect("activated()", lambda action=action: self._act(action))
             self._shortcuts.append(shortcut)
-        self._timer.start()
-        self._refresh()
 
     def exit(self):
         """Another module is shown: no shortcut of ours is left; a running evaluation goes on."""
         for shortcut in self._shortcuts:
             shortcut.setParent(None)
         self._shortcuts = []
+        self._entered = False
         self.session.tidy()
 
     def cleanup(self):
@@ -172,10 +183,13 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.session.close()
         self.removeObservers()
 
-    def onSceneChanged(self, _caller, _event):
-        self.session.poll()
+    def onSceneStartClose(self, _caller, _event):
         self._parameterNode = None
-        if self._shortcuts:
+        self.session.choose_volume(None)
+
+    def onSceneEndChange(self, _caller, _event):
+        """Another scene is there, opened or empty."""
+        if self._entered:
             self._restore_choice()
             self.session.place(include=True)
         self._refresh()
@@ -185,25 +199,31 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = self.logic.getParameterNode()
         volume, segmentation = self._parameterNode.volume, self._parameterNode.segmentation
         segment_id = self._parameterNode.segmentID
-        self.ui.volumeSelector.setCurrentNode(volume or shown_volume() or self.ui.volumeSelector.currentNode())
-        self.session.choose_volume(self.ui.volumeSelector.currentNode())
+        chosen = self.ui.volumeSelector.currentNode()
+        volume = volume or shown_volume() or (chosen if chosen and chosen.GetScene() else None)
+        self.ui.volumeSelector.setCurrentNode(volume)
+        self.session.choose_volume(volume)
         if segmentation and segmentation is not self.session.segmentation_node:
             self.session.choose_segmentation(segmentation)
         if segmentation and segmentation.GetSegmentation().GetSegment(segment_id):
             self.session.open_tumour(segment_id)
 
     def onVolumeSelected(self, node):
-        if self._shortcuts:
+        if self._follows_selectors():
             self._act(lambda: (self.session.choose_volume(node), self.session.place(include=True)))
 
     def onSegmentationSelected(self, node):
-        if self._shortcuts and node is not self.session.segmentation_node:
+        if self._follows_selectors() and node is not self.session.segmentation_node:
             self._act(lambda: (self.session.choose_segmentation(node), self.session.place(include=True)))
 
     def onSegmentSelected(self, _selected, _deselected):
         node, ids = self.session.segmentation_node, self.ui.segmentsTable.selectedSegmentIDs()
-        if self._shortcuts and ids and node and node.GetSegmentation().GetSegment(ids[0]):
+        if self._follows_selectors() and ids and node and node.GetSegmentation().GetSegment(ids[0]):
             self._act(lambda: self.session.open_tumour(ids[0]))
+
+    def _follows_selectors(self):
+        """Not while the scene takes its nodes away: selectors then jump from one to the next."""
+        return self._entered and not slicer.mrmlScene.IsClosing()
 
     def _next_tumour(self):
         self.session.next_tumour()
@@ -252,24 +272,6 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if problem:
             self.session.say(problem, failed=True)
 
-    def _export(self):
-        name = self.session.volume_node.GetName() if self.session.volume_node else "volume"
-        stem = "".join(c if c.isalnum() or c in "-_ " else "_" for c in name).strip() or "volume"
-        suffix, number = self.ui.formatComboBox.currentText, 1
-        path = self._folder() / f"{stem}{suffix}"
-        while path.exists():
-            number += 1
-            path = self._folder() / f"{stem} {number}{suffix}"
-        self.session.export(path)
-
-    def _folder(self):
-        return Path(slicer.util.settingsValue("SAM3DSegment/ExportFolder", str(Path.home())))
-
-    def _choose_folder(self):
-        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Export folder"), str(self._folder()))
-        if folder:
-            qt.QSettings().setValue("SAM3DSegment/ExportFolder", folder)
-
     def _act(self, action):
         """What the user asked for, on the present state of the scene."""
         self.session.poll()
@@ -289,16 +291,20 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _refresh(self):
         """Show the session in the panel, and keep the choice in the scene."""
-        session, status, ui = self.session, self.session.status, self.ui
+        from SAM3DSegmentPanels.status_lines import show_status
+
+        session, ui = self.session, self.ui
         ui.segmentationSelector.setCurrentNode(session.segmentation_node)
         ui.segmentsTable.setSegmentationNode(session.segmentation_node)
         target = session.tumour.target if session.tumour else None
         if target and list(ui.segmentsTable.selectedSegmentIDs()) != [target.segment_id]:
             ui.segmentsTable.setSelectedSegmentIDs([target.segment_id])
         if self._parameterNode:
-            self._parameterNode.volume = session.volume_node
-            self._parameterNode.segmentation = session.segmentation_node
-            self._parameterNode.segmentID = target.segment_id if target else ""
+            segment_id = target.segment_id if target else ""
+            choice = {"volume": session.volume_node, "segmentation": session.segmentation_node, "segmentID": segment_id}
+            for name, value in choice.items():
+                if getattr(self._parameterNode, name) != value:
+                    setattr(self._parameterNode, name, value)
         ui.includeButton.checked = session.placing is True
         ui.excludeButton.checked = session.placing is False
         history = session.tumour.history if session.tumour else None
@@ -308,13 +314,8 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui.removeTumourButton.enabled = ui.exportButton.enabled = bool(session.tumour)
         for widget in (ui.includeButton, ui.excludeButton, ui.nextTumourButton):
             widget.enabled = bool(session.volume_node)
-        ui.progressBar.visible = ui.cancelButton.visible = status.progress is not None
-        ui.progressBar.value = round(100 * (status.progress or 0))
-        ui.messageLabel.text = status.message
-        ui.messageLabel.styleSheet = FAILURE_STYLE if status.failed else ""
-        ui.messageLabel.visible = bool(status.message)
+        show_status(ui, session.status)
         ui.installButton.visible = bool(self._missing)
-        ui.figuresLabel.text = figures_text(status)
 
 
 def shown_volume():
@@ -324,19 +325,6 @@ def shown_volume():
         if volume:
             return volume
     return None
-
-
-def figures_text(status):
-    """One line with what is known of: volume in ml, longest axial diameter in mm, seconds, device."""
-    parts = []
-    if status.measurement:
-        parts.append(_("{volume:.1f} ml").format(volume=status.measurement.volume_ml))
-        parts.append(_("{diameter:.0f} mm axial").format(diameter=status.measurement.diameter_mm))
-    if status.seconds is not None:
-        parts.append(_("{seconds:.1f} s").format(seconds=status.seconds))
-    if status.device:
-        parts.append(status.device.upper())
-    return "  ·  ".join(parts)
 
 
 class SAM3DSegmentTest(ScriptedLoadableModuleTest):
@@ -351,6 +339,7 @@ class SAM3DSegmentTest(ScriptedLoadableModuleTest):
 
     def test_click_to_file(self):
         from SAM3DSegmentLib.interaction.packages import missing_packages
+        from SAM3DSegmentLib.measure import dice
         from SAM3DSegmentLib.phantom import make_phantom
         from SAM3DSegmentLib.scene.volumes import add_volume
 
@@ -368,11 +357,8 @@ class SAM3DSegmentTest(ScriptedLoadableModuleTest):
         self.assertTrue(session.placing)
         session.tumour.lists.include.AddControlPoint(lesion.click)
         self.wait_for(lambda: session.status.measurement)
-        mask = slicer.util.arrayFromSegmentBinaryLabelmap(
-            session.segmentation_node, session.tumour.target.segment_id, volume
-        )
-        reference = phantom.reference(lesion)
-        self.assertGreater(2 * (reference & (mask > 0)).sum() / (reference.sum() + (mask > 0).sum()), 0.5)
+        box, mask = session.tumour.target.mask()
+        self.assertGreater(dice(mask, box, phantom.reference(lesion)), 0.5)
         session.undo()
         self.wait_for(lambda: not session.status.measurement)
         session.redo()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from SAM3DSegmentLib.errors import CheckpointError, UnknownModelError
 from SAM3DSegmentLib.intensity import CropStatistics, FixedWindow
+from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.network.adapter_checkpoint import adapter_from, save_adapter
 from SAM3DSegmentLib.network.backbone import is_frozen
 from SAM3DSegmentLib.network.checkpoint import load_network
@@ -27,7 +28,7 @@ from SAM3DSegmentLib.network.metadata import METADATA_KEY, Metadata
 from SAM3DSegmentLib.network.published import read_published
 from SAM3DSegmentLib.network.sam_adapter import SamAdapter
 from SAM3DSegmentLib.network.sam_weights import read_sam, sizes_of, untrained_network
-from SAM3DSegmentLib.network.tensor_files import read_safetensors, sha256_of
+from SAM3DSegmentLib.network.tensor_files import read_safetensors
 from Testing.reduced_network import (
     SIZES,
     published_content,
@@ -85,12 +86,18 @@ def test_a_compact_network_answers_after_loading_as_before_saving(tmp_path: Path
     save_compact(network, DESCRIPTION, path)
     loaded = load_network(path, CPU)
     crop = torch.randn((CROP_SIZE,) * 3)
-    logits = loaded.decode(loaded.encode(crop, ignore), CLICKS, crop, ignore)
+    encoding = loaded.encode(crop, ignore)
+    logits = loaded.decode(encoding, CLICKS, None, ignore)
     network.load_state_dict({key: value.half().float() for key, value in network.state_dict().items()})
     include, exclude = (click_map(torch.tensor([c.position]), CROP_SIZE)[None, None] for c in CLICKS)
     with torch.no_grad():
-        expected = network(crop[None, None], include, exclude, crop[None, None])[0, 0]
+        expected = network(crop[None, None], include, exclude, torch.zeros_like(crop)[None, None])[0, 0]
+        corrected = network(crop[None, None], include, exclude, crop[None, None])[0, 0]
     assert (logits - expected).abs().max() <= 1e-4
+    later = loaded.decode(encoding, CLICKS, crop, ignore)
+    far, near = (0, 0, 0), tuple(round(c) for c in CLICKS[-1].position)
+    assert later[near].item() == pytest.approx(corrected[near].item(), abs=1e-3)
+    assert later[far].item() == pytest.approx((corrected[far] + crop[far]).item() / 2, abs=1e-2)
     assert loaded.specification.sha256 == sha256_of(path)
     assert loaded.specification.spacings == (0.75, 1.5)
     assert loaded.specification.signed and loaded.specification.antialias
@@ -136,11 +143,11 @@ def test_additions_come_back_where_a_network_has_them(converted: Path, tmp_path:
     network = load_reduced(converted)
     network.add_additions()
     with torch.no_grad():
-        network.additions.sign.weight.fill_(0.5)
+        network.additions.sign.fill_(0.5)
     path = converted.with_name("trained.safetensors")
     sha256 = json.loads(read_safetensors(converted)[0][METADATA_KEY])["backbone_sha256"]
     save_adapter(network, DESCRIPTION, sha256, path)
-    assert torch.equal(load_reduced(path).additions.sign.weight, network.additions.sign.weight)
+    assert torch.equal(load_reduced(path).additions.sign, network.additions.sign)
 
 
 def test_sams_own_file_serves_as_the_backbone(tmp_path: Path) -> None:

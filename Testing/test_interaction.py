@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -291,7 +292,9 @@ def test_only_the_present_tumours_clicks_are_shown_and_can_be_dragged(session):
     old = session.tumour.lists
     session.next_tumour()
     assert old.include.GetLocked() and not old.include.GetDisplayNode().GetVisibility()
-    assert not session.tumour.lists.include.GetLocked() and session.tumour.lists.include.GetDisplayNode().GetVisibility()
+    assert (
+        not session.tumour.lists.include.GetLocked() and session.tumour.lists.include.GetDisplayNode().GetVisibility()
+    )
 
 
 def test_removed_tumour_takes_its_clicks_along(session, scene):
@@ -457,6 +460,43 @@ def test_a_segmentation_from_a_file_goes_on_where_it_ended(session, scene, volum
     session.undo()
     settle(session)
     assert (mask(session) == before).all()
+
+
+def test_a_saved_scene_goes_on_with_undo_refine_and_export(session, scene, engine, tmp_path):
+    before, clicks = clicked(session), session.clicks
+    session.close()
+    with scene_bundles(scene, tmp_path / "cache"):
+        assert scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+        scene.Clear(0)
+        assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    opened = Session(scene)
+    opened.use_engine(FakeEngine())
+    opened.choose_volume(scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode"))
+    assert opened.clicks == clicks and (mask(opened) == before).all()
+    opened.place(include=True)
+    click(opened, "left", include=False, offset=(0, 5, 0))
+    settle(opened)
+    assert len(opened.clicks) == 2 and not (mask(opened) == before).all()
+    opened.undo()
+    settle(opened)
+    assert (mask(opened) == before).all()
+    opened.export(tmp_path / "tumour.nii.gz")
+    assert (tmp_path / "tumour.nii.gz").is_file()
+    opened.close()
+
+
+@contextmanager
+def scene_bundles(scene, cache):
+    """What Slicer's application adds to a scene to save it as a file."""
+    remote, manager = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()
+    remote.SetMRMLScene(scene)
+    remote.GetCacheManager().SetRemoteCacheDirectory(str(cache))
+    remote.AddDataIOToScene()
+    manager.SetMRMLApplicationLogic(slicer.applicationLogic)
+    manager.SetMRMLScene(scene)
+    manager.SetAndObserveDataIOManager(remote.GetDataIOManager())
+    yield
+    remote.RemoveDataIOFromScene()
 
 
 def test_display_applies_to_clicks_outline_and_surface(session):

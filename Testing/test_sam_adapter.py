@@ -228,7 +228,7 @@ def test_without_signs_each_voxel_goes_to_the_stronger_object() -> None:
 def test_a_signed_network_reads_the_sign_of_each_click() -> None:
     network = random_network()
     network.add_additions()
-    network.additions.sign.weight[0].fill_(2.0)
+    network.additions.sign[0].fill_(2.0)
     signed = predictor(network, signed=True)
     encoding = signed.encode(random_crop(), ignore)
     mixed = clicks(POINTS[:1], True) + clicks(POINTS[1:], False)

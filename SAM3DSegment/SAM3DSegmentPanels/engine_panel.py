@@ -5,16 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from SAM3DSegmentLib.errors import UserError
-from SAM3DSegmentLib.interaction.background_download import BackgroundDownload
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT
 from SAM3DSegmentLib.models.store import delete_model, import_model, list_models, models_folder
+
+if TYPE_CHECKING:
+    from SAM3DSegmentLib.interaction.background_download import BackgroundDownload
 
 DEVICES = ("auto", "cuda", "mps", "cpu", "remote")
 """In the order of the device box."""
@@ -129,6 +131,9 @@ class EnginePanel:
         if self._download:
             self._download.cancel()
         else:
+            # Only now: the network libraries that it imports take time, and most users never download.
+            from SAM3DSegmentLib.interaction.background_download import BackgroundDownload
+
             self._download = BackgroundDownload(CATALOGUE[self.model])
             self._show_model()
 

@@ -19,6 +19,8 @@ def install_packages(packages: Sequence[str]) -> str:
     Returns:
         A sentence about what is in the way; empty after a success.
     """
+    from slicer.packaging import load_requirements, pip_ensure
+
     names = ", ".join(packages)
     question = _(
         "The chosen model needs {packages}.\n\nThey are installed into {place}; torch takes 0.3 to 3 GB of disk and "
@@ -33,10 +35,9 @@ def install_packages(packages: Sequence[str]) -> str:
             import PyTorchUtils
 
             PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=">=2.4")
-        requirements = slicer.packaging.load_requirements(REQUIREMENTS)
-        wanted = [requirement for requirement in requirements if requirement.name in packages]
+        wanted = [requirement for requirement in load_requirements(REQUIREMENTS) if requirement.name in packages]
         if wanted:
-            slicer.packaging.pip_ensure(wanted, prompt_install=False, requester="SAM3DSegment")
+            pip_ensure(wanted, prompt_install=False, requester="SAM3DSegment")
     except ModuleNotFoundError:
         return _("The extension PyTorch is missing: install it in the Extensions Manager, then restart Slicer.")
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:

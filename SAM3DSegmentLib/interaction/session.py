@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import slicer
 
@@ -51,6 +52,7 @@ class Session:
         self._scene = scene
         self._updater = MaskUpdater(scene)
         self._tumours: dict[Target, Tumour] = {}
+        self._shown: tuple[Any, ...] = ()
         self._made: slicer.vtkMRMLSegmentationNode | None = None
 
     @property
@@ -66,6 +68,7 @@ class Session:
 
     def choose_volume(self, volume_node: slicer.vtkMRMLVolumeNode | None) -> None:
         """Click on this volume from now on, and go on with the tumours that it has."""
+        self._forget_what_is_gone()
         if volume_node is self.volume_node:
             return
         placing = self.placing is not None
@@ -78,6 +81,7 @@ class Session:
 
     def choose_segmentation(self, segmentation_node: slicer.vtkMRMLSegmentationNode | None) -> None:
         """Go on with the tumours of a segmentation; with None the next one begins another."""
+        self._forget_what_is_gone()
         self._leave_tumour()
         self.segmentation_node = segmentation_node
         ids = tumour_table.segment_ids(segmentation_node)
@@ -217,11 +221,10 @@ class Session:
         """Take in what the user did in the views and what the engine answered.
 
         Returns:
-            Whether anything changed that a host shows.
+            Whether anything that a host shows has changed since the last call.
         """
         if self._scene.IsBatchProcessing():
             return False
-        before = self.status, self.clicks, self.tumour, self.volume_node
         self._forget_what_is_gone()
         if self.tumour:
             self.tumour.restore_lists()
@@ -231,7 +234,9 @@ class Session:
             self._tell(news)
         if self.tumour:
             self.status = replace(self.status, progress=self._updater.progress(self.tumour))
-        return before != (self.status, self.clicks, self.tumour, self.volume_node)
+        before = self._shown
+        self._shown = self.status, self.clicks, self.tumour, self.volume_node, self.placing
+        return before != self._shown
 
     def _forget_what_is_gone(self) -> None:
         for target in [known for known in self._tumours if not known.exists()]:
@@ -277,9 +282,9 @@ class Session:
             return
         has_object = any(click.include for click in self.clicks)
         self.engine_wanted = has_object and not self.has_engine
-        if has_object:
+        if has_object and self.has_engine:
             self.say("")
-        else:
+        elif not has_object:
             advice = "Click inside the tumour (include): exclude clicks alone name no object." if self.clicks else ""
             self.say(advice, measurement=None, seconds=None, progress=None)
 

@@ -1,0 +1,6 @@
+foreach(field HOMEPAGE CATEGORY CONTRIBUTORS DESCRIPTION ICONURL SCREENSHOTURLS DEPENDS)
+  if(NOT EXTENSION_${field})
+    message(FATAL_ERROR "EXTENSION_${field} is not set")
+  endif()
+  message(STATUS "EXTENSION_${field}=${EXTENSION_${field}}")
+endforeach()
