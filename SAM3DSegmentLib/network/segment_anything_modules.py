@@ -22,6 +22,7 @@ def _register_package() -> None:
             "3DSAM-adapter models need the Python package segment-anything: install it, then try again."
         )
     package = ModuleType(PACKAGE)
+    package.__spec__ = spec
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules[PACKAGE] = package
 

@@ -122,6 +122,6 @@ class QtModule(types.ModuleType):
 
             return UiLoader
         for module in MODULES:
-            if name in dir(module):
+            if not name.startswith("__") and name in dir(module):
                 return ClassProxy(getattr(module, name))
         raise AttributeError(f"Qt has no {name}")
