@@ -133,6 +133,18 @@ def test_a_request_is_cancelled_within_the_networks_work() -> None:
         assert fractions
 
 
+def test_a_cancel_while_the_model_loads_keeps_the_engine() -> None:
+    with Engine(device="cpu", command=(*SLOW, "0.2"), patience=60) as engine:
+        engine.start()
+        loading = process_of(engine)
+        cancelled = threading.Event()
+        cancelled.set()
+        with pytest.raises(CancelledError):
+            engine.decode(np.zeros((16, 16, 16), np.float32), CLICKS, None, cancelled)
+        assert engine.decode(np.zeros((16, 16, 16), np.float32), CLICKS, None).shape == (16, 16, 16)
+        assert process_of(engine) == loading
+
+
 def test_what_libraries_print_does_not_disturb_the_protocol() -> None:
     with Engine(device="cpu", command=(*SLOW, "0.1"), patience=60) as engine:
         logits = engine.decode(np.zeros((16, 16, 16), np.float32), CLICKS, None)

@@ -21,6 +21,7 @@ NUMPY_ONLY = (
     "specification",
     "measure",
     "phantom",
+    "start",
 )
 NETWORK_SIDE = ("network", "engine/server.py")
 

@@ -143,13 +143,13 @@ class Engine:
         Raises:
             UserError: the model cannot be loaded, or no engine can be started.
         """
-        self._persistently(lambda process: None, None)
+        self._persistently(lambda process: None)
         return Specification.from_json(cast(Message, self._loaded).fields["specification"])
 
     @property
     def device(self) -> str:
         """The device that the loaded network runs on: "cpu", "cuda" or "mps"; waits until it is loaded."""
-        self._persistently(lambda process: None, None)
+        self._persistently(lambda process: None)
         return str(cast(Message, self._loaded).fields["device"])
 
     @property
@@ -203,7 +203,7 @@ class Engine:
                 process.known.add(digest(logits))
                 return logits
 
-        return cast(Float32Array, self._persistently(ask, cancelled).astype(np.float32))
+        return cast(Float32Array, self._persistently(ask).astype(np.float32))
 
     def __enter__(self) -> Engine:
         return self
@@ -218,21 +218,21 @@ class Engine:
         self._process = None
         self._loaded = None
 
-    def _persistently(self, ask: Callable[[_Process], Any], cancelled: threading.Event | None) -> Any:
-        """What `ask` returns, on a fresh process each time one fails."""
+    def _persistently(self, ask: Callable[[_Process], Any]) -> Any:
+        """What `ask` returns, on a fresh process each time one fails; a model that is loading is waited for."""
         for attempt in range(ATTEMPTS):
             self.start()
             process = cast(_Process, self._process)
             try:
                 if not self._loaded:
-                    self._answer(process, 0, cancelled, None)
-                    self._loaded = self._answer(process, 0, cancelled, None)
+                    self._answer(process, 0, None, None)
+                    self._loaded = self._answer(process, 0, None, None)
                 return ask(process)
             except _EngineGone as reason:
                 failure = f"{reason}; its last words: {process.log() or 'none'}"
                 self.close()
                 self.restarts += 1
-            except (CancelledError, UserError):
+            except UserError:
                 if not self._loaded:
                     self.close()
                 raise
