@@ -31,7 +31,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 train-compact: $(READY)
-	$(BIN)/python -m training.train_compact --data $(TRAINING_DATA) --out runs/compact
+	$(BIN)/python -m training.compact.train --data $(TRAINING_DATA) --out runs/compact
 
 # torch first: every other package is then content with it, whichever build the machine's package index offers.
 $(READY): pyproject.toml constraints.txt

@@ -9,8 +9,8 @@ from torch.utils.data import Dataset
 
 from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.network.compact import CROP_SIZE
-from training.sarcoma import Case, real_sample
-from training.synthetic import synthetic_sample, uniform
+from training.compact.sarcoma import Case, real_sample
+from training.compact.synthetic import synthetic_sample, uniform
 
 Sample = tuple[Tensor, Tensor]
 """Image, float32 and normalised, and target, boolean: both [1, S, S, S]."""

@@ -1,6 +1,6 @@
 """Train the compact network: synthetic volumes and real tumours, clicks simulated as the product's users make them.
 
-    python -m training.train_compact --data FOLDER --out FOLDER [--steps N] [--seed N]
+    python -m training.compact.train --data FOLDER --out FOLDER [--steps N] [--seed N]
 
 Uses a CUDA GPU where there is one, the CPU otherwise; the same seed draws the same samples. Interrupted, the same
 command goes on from `state.pt` in the output folder.
@@ -26,9 +26,9 @@ from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.network.compact import CompactNetwork
 from SAM3DSegmentLib.network.compact_predictor import save_compact
 from SAM3DSegmentLib.network.metadata import Metadata
-from training.clicked_batch import ClickedBatch, validate
-from training.samples import Samples, split_by_patient, validation_samples
-from training.sarcoma import load_cases
+from training.compact.clicked_batch import ClickedBatch, validate
+from training.compact.samples import Samples, split_by_patient, validation_samples
+from training.compact.sarcoma import load_cases
 
 VALIDATION_PATIENTS = 5
 VALIDATION_CROPS = 24

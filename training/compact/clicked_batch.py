@@ -8,7 +8,7 @@ from torch import Tensor
 
 from SAM3DSegmentLib.evaluation.simulated_user import next_click
 from SAM3DSegmentLib.network.compact import CROP_SIZE, CompactNetwork, click_map
-from training.samples import Sample
+from training.compact.samples import Sample
 
 VALIDATION_CLICKS = (1, 3, 5)
 CROP_SPACING = (1.0, 1.0, 1.0)

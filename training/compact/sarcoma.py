@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from SAM3DSegmentLib.evaluation.simulated_user import distance_inside
-from training.synthetic import gaussian_blur, smooth_noise, thick_slices, uniform
+from training.compact.synthetic import gaussian_blur, smooth_noise, thick_slices, uniform
 
 SPACING_LIMITS = (0.5, 8.0)
 """Voxel sizes in mm that a crop may take."""
