@@ -13,6 +13,7 @@ from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import NoIncludeClickError
 from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.measure import Measurement, measure
+from SAM3DSegmentLib.prediction import Prediction
 from SAM3DSegmentLib.scene.application import boot_scene
 from SAM3DSegmentLib.scene.click_nodes import open_click_lists, write_clicks
 from SAM3DSegmentLib.scene.export import export_segmentation
@@ -20,7 +21,7 @@ from SAM3DSegmentLib.scene.provenance import Provenance, write_provenance
 from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
 from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation
 from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node
-from SAM3DSegmentLib.segmenter import Prediction, Segmenter
+from SAM3DSegmentLib.segmenter import Segmenter
 
 SEGMENT_COLOR = (0.86, 0.2, 0.18)
 
