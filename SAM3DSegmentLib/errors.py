@@ -49,5 +49,13 @@ class ExportError(UserError):
     """A target that cannot be written."""
 
 
+class ConfigurationError(UserError):
+    """A training configuration that cannot be read, or says what cannot be done."""
+
+
+class ReplayError(UserError):
+    """A segment that its recorded clicks alone do not explain."""
+
+
 class CancelledError(Exception):
     """The user, or a newer click, called the evaluation off."""

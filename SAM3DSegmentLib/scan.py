@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import zlib
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from SAM3DSegmentLib.geometry import Point, Volume
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 ITK_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
+DETACHED = re.compile(rb"^(data ?file:|ElementDataFile\s*=\s*(?!LOCAL))", re.IGNORECASE | re.MULTILINE)
+"""In the header of an NRRD or MetaImage file whose voxels lie in another file."""
+
+HEADER_BYTES = 1 << 16
 
 SERIES_UID = "0020|000e"
 SERIES_DESCRIPTION = "0008|103e"
@@ -31,6 +36,9 @@ UNEVEN_SLICES = "ITK_non_uniform_sampling_deviation"
 
 WIDEST_STEP = 1.2
 """A step between slices of more than this many usual steps is a gap in the series, not rounding in its header."""
+
+BEST_COMPRESSION = 1100
+"""Bytes that one byte of a gzip file can stand for at most (1032): a header that claims more is damaged."""
 
 VOXEL_INDEX_PREFIX = "ijk:"
 
@@ -71,6 +79,7 @@ def read_nifti(path: Path) -> Volume:
     try:
         image: Any = nibabel.load(path, mmap=False)
         require_one_volume(path, image.shape)
+        require_room(path, image.shape, image.get_data_dtype().itemsize)
         proxy = image.dataobj
         scaled = (proxy.slope, proxy.inter) != (1, 0)
         voxels = np.asarray(proxy, np.float32) if scaled else proxy.get_unscaled()
@@ -87,11 +96,19 @@ def read_itk(path: Path) -> Volume:
         reader.ReadImageInformation()
         size = reader.GetSize()
         require_one_volume(path, size, reader.GetNumberOfComponents())
+        if not is_detached(path):
+            require_room(path, size, 1)
         reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
         image = reader.Execute()
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise unreadable(path) from error
     return make_volume(path, SimpleITK.GetArrayFromImage(image), itk_affine(image))
+
+
+def is_detached(path: Path) -> bool:
+    """Whether a NRRD or MetaImage header names another file for the voxels."""
+    with path.open("rb") as file:
+        return DETACHED.search(file.read(HEADER_BYTES)) is not None
 
 
 def only_series(folder: Path) -> Sequence[str]:
@@ -180,6 +197,12 @@ def require_one_volume(path: Path, shape: Sequence[int], components: int = 1) ->
         raise ScanError(
             f"{path} holds {int(np.prod(shape[3:]))} volumes: save the one to segment as a file of its own."
         )
+
+
+def require_room(path: Path, shape: Sequence[int], bytes_a_voxel: int) -> None:
+    """Raise `ScanError` where a file is too short for the voxels that its header claims, before memory is taken."""
+    if prod(map(int, shape)) * bytes_a_voxel > path.stat().st_size * BEST_COMPRESSION:
+        raise unreadable(path)
 
 
 def make_volume(path: Path, voxels: NDArray[Any], ijk_to_ras: NDArray[np.float64]) -> Volume:

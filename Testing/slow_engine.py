@@ -3,16 +3,17 @@
 import sys
 import time
 
-import torch
+import numpy as np
 
 from SAM3DSegmentLib.engine.server import serve
 from SAM3DSegmentLib.intensity import CropStatistics
-from SAM3DSegmentLib.network import checkpoint
 from SAM3DSegmentLib.specification import Specification
 
 
 class SlowNetwork:
     specification = Specification("slow", "1", "0" * 64, 16, (1.0,), CropStatistics(), True, True)
+    device = "cpu"
+    device_name = "patience"
 
     def encode(self, crop, progress):
         print("a library that prints to standard output")
@@ -23,8 +24,7 @@ class SlowNetwork:
         for step in range(steps):
             progress(step / steps)
             time.sleep(0.05)
-        return torch.full((16, 16, 16), -1.0)
+        return np.full((16, 16, 16), -1, np.float32)
 
 
-checkpoint.load_network = lambda path, device: SlowNetwork()
-serve()
+serve(lambda model, device: SlowNetwork())

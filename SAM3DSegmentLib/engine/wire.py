@@ -48,16 +48,20 @@ def digest(array: Array) -> str:
     return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).hexdigest()
 
 
-def write_message(stream: BinaryIO, message: Message) -> int:
-    """Write a frame and flush it; the number of bytes written."""
+def pack(message: Message) -> bytes:
+    """The frame of a message."""
     arrays = {name: np.ascontiguousarray(a, DTYPES[a.dtype.name]) for name, a in message.arrays.items()}
     described = [{"name": name, "dtype": a.dtype.name, "shape": a.shape} for name, a in arrays.items()]
     header = json.dumps({"kind": message.kind, "fields": dict(message.fields), "arrays": described}).encode()
-    stream.write(PREFIX.pack(MAGIC, len(header)) + header)
-    for array in arrays.values():
-        stream.write(array.reshape(-1).view(np.uint8).data)
+    return b"".join([PREFIX.pack(MAGIC, len(header)), header, *(array.tobytes() for array in arrays.values())])
+
+
+def write_message(stream: BinaryIO, message: Message) -> int:
+    """Write a frame and flush it; the number of bytes written."""
+    frame = pack(message)
+    stream.write(frame)
     stream.flush()
-    return PREFIX.size + len(header) + sum(a.nbytes for a in arrays.values())
+    return len(frame)
 
 
 def read_message(stream: BinaryIO) -> Message | None:

@@ -14,7 +14,8 @@ ADAPTER_CITATION = (
     "Medical Image Analysis 98 (2024) 103324"
 )
 SAM_CITATION = "Kirillov et al., Segment Anything, ICCV 2023"
-SAM_PACKAGES = ("torch", "segment-anything", "safetensors")
+SAM_PACKAGES = (("torch", "segment-anything", "safetensors"),)
+COMPACT_PACKAGES = (("onnxruntime", "safetensors"), ("torch", "safetensors"))
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Model:
         licence: of the weights.
         citation: of the publication to cite.
         task: what it segments.
-        packages: Python packages that its network needs.
+        packages: sets of Python packages, each of which suffices to run its network; the first is the smallest.
         window: how its crop is normalised; None where the checkpoint says it, or each crop's statistics are used.
     """
 
@@ -46,7 +47,7 @@ class Model:
     licence: str
     citation: str
     task: str
-    packages: tuple[str, ...]
+    packages: tuple[tuple[str, ...], ...]
     window: FixedWindow | None
 
 
@@ -79,7 +80,7 @@ COMPACT = Model(
     licence="Apache-2.0",
     citation="SAM3DSegment, model card in Resources/models",
     task="any object under the clicks",
-    packages=("torch", "safetensors"),
+    packages=COMPACT_PACKAGES,
     window=None,
 )
 

@@ -21,15 +21,13 @@ from typing import BinaryIO
 
 from SAM3DSegmentLib.errors import CheckpointError, ModelStoreError, UnknownModelError
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT, TASKS, Model
+from SAM3DSegmentLib.models.header import SHARED_BACKBONE, backbone_of
 
 FOLDER_VARIABLE = "SAM3DSEGMENT_MODELS"
 SUFFIXES = (".safetensors", ".pth")
 """Of checkpoints; where a model is there in both formats the earlier suffix wins."""
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-SHARED_BACKBONE = re.compile(r"[0-9a-f]{64}")
-"""A file named by its SHA-256 holds frozen weights that adapters share: no model to choose."""
-
 BLOCK_BYTES = 1 << 20
 PACKAGE = Path(__file__).resolve().parents[1]
 BUNDLE_FOLDERS = (PACKAGE.parent / "Resources" / "models", PACKAGE / "Resources" / "models")
@@ -93,9 +91,12 @@ def find_model(name_or_path: str) -> Path:
     here = {model.name: model.path for model in list_models()}
     if name_or_path in here:
         return here[name_or_path]
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return path
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.is_file():
+            return path
+    except (OSError, ValueError, RuntimeError):  # no path at all: too long, of an unknown user, not permitted
+        pass
     known = CATALOGUE.get(name_or_path)
     if known is None:
         advice = "choose one of them or give the path of a checkpoint file"
@@ -120,12 +121,14 @@ def task_of(path: Path) -> Model | None:
         return TASKS.get(path.stem)
     try:
         return TASKS[json.loads(beside.read_text(encoding="utf-8"))["task"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{beside} names no known task: import the model {path.stem} again.") from error
 
 
 def import_model(file: Path, name: str | None = None, task: str | None = None) -> Path:
     """Copy a checkpoint into the models folder and return its path there; a model of that name is replaced.
+
+    A file of frozen weights that the checkpoint stands on comes with it, where it lies beside the checkpoint.
 
     Args:
         file: a `.safetensors` file, or a published checkpoint of any suffix.
@@ -155,8 +158,10 @@ def import_model(file: Path, name: str | None = None, task: str | None = None) -
     target = folder / (known.file_name if known and known.file_name.endswith(suffix) else name + suffix)
     with _touching(target):
         folder.mkdir(parents=True, exist_ok=True)
-        with file.open("rb") as source, _written_beside(target) as copy:
-            shutil.copyfileobj(source, copy, BLOCK_BYTES)
+        backbone = f"{backbone_of(file)}.safetensors"
+        if file.with_name(backbone).is_file() and not (folder / backbone).is_file():
+            _copy(file.with_name(backbone), folder / backbone)
+        _copy(file, target)
         if suffix == ".pth" and task:
             with _written_beside(target.with_suffix(".json")) as beside:
                 beside.write(json.dumps({"task": task, "source": file.name, "sha256": digest}, indent=2).encode())
@@ -167,7 +172,7 @@ def import_model(file: Path, name: str | None = None, task: str | None = None) -
 
 
 def delete_model(name: str) -> None:
-    """Remove a model, what lies beside it and what an unfinished download of it left.
+    """Remove a model, what lies beside it, what an unfinished download of it left, and a backbone that no other needs.
 
     Raises:
         ModelStoreError: the model came with the program, or its file cannot be removed.
@@ -180,9 +185,13 @@ def delete_model(name: str) -> None:
     belonging = [path for path in folder.glob("*") if path.suffix in suffixes and _name_of(path) == name]
     if not belonging:
         raise UnknownModelError(f"There is no model {name!r} on this computer: nothing was deleted.")
+    backbones = {backbone_of(path) for path in belonging}
     with _touching(folder):
         for path in belonging:
             path.unlink()
+        needed = {backbone_of(model.path) for model in list_models()}
+        for backbone in backbones - needed - {None}:
+            (folder / f"{backbone}.safetensors").unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -205,6 +214,11 @@ def _check_name(name: str) -> None:
         raise ModelStoreError(f"{name!r} is the model that came with the program: import yours under another name.")
     if not NAME_PATTERN.fullmatch(name):
         raise ModelStoreError(f"{name!r} cannot be a model's name: use letters, digits, '.', '_' and '-' only.")
+
+
+def _copy(file: Path, target: Path) -> None:
+    with file.open("rb") as source, _written_beside(target) as copy:
+        shutil.copyfileobj(source, copy, BLOCK_BYTES)
 
 
 @contextmanager
