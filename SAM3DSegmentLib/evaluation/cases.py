@@ -15,6 +15,9 @@ from SAM3DSegmentLib.geometry import BoolArray, Volume
 from SAM3DSegmentLib.scan import read_scan
 
 MODALITY = re.compile(r"_(CT|MR|PT|PET|US)(_.*)?$")
+TUMOUR = re.compile(r"tumou?r|sarcoma|gtv|cancer|carcinoma|lesion|metasta", re.IGNORECASE)
+OEDEMA = re.compile(r"o?edema", re.IGNORECASE)
+TUMOURS, OTHERS = "tumours", "others"
 SAME_GRID_MM = 1e-2
 """Image and label may differ by so much in their matrices: rounding in the header."""
 
@@ -31,6 +34,11 @@ class Structure:
     def patient(self) -> str:
         """The case without its modality: `STS_003_CT` and `STS_003_MR_T1` are the patient `STS_003`."""
         return MODALITY.sub("", self.case)
+
+    @property
+    def group(self) -> str:
+        """`TUMOURS` where the name tells one (a GTV that is oedema is none), else `OTHERS`."""
+        return TUMOURS if TUMOUR.search(self.name) and not OEDEMA.search(self.name) else OTHERS
 
 
 def read_structures(table: Path, label_column: str = "label_value") -> list[Structure]:

@@ -12,10 +12,11 @@ import numpy as np
 
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.evaluation.cases import Structure, read_reference
-from SAM3DSegmentLib.evaluation.metrics import dice, surface_dice
-from SAM3DSegmentLib.evaluation.predictor import Method
+from SAM3DSegmentLib.evaluation.memory import PeakMemory, forget_own_peak, peak_memory
+from SAM3DSegmentLib.evaluation.metrics import boxed, dice, surface_dice
+from SAM3DSegmentLib.evaluation.predictor import Method, Predictor
 from SAM3DSegmentLib.evaluation.simulated_user import next_click
-from SAM3DSegmentLib.geometry import BoolArray, Volume
+from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
 
 CLICK_COUNTS = (1, 3, 5, 10)
 PAPER_CLICK_COUNTS = (1, 3, 10)
@@ -40,8 +41,8 @@ class User:
         return np.random.default_rng([self.seed, zlib.crc32(structure.case.encode()), structure.label_value])
 
 
+NOISY = "noisy"
 CENTRE = User("centre")
-NOISY = tuple(User("noisy", seed) for seed in range(3))
 PAPER = User("paper")
 
 
@@ -54,23 +55,32 @@ class Step:
         dice: over the whole volume.
         nsd: one for each of `NSD_TOLERANCES`; empty at the counts that are not reported.
         seconds: from the newest click to the mask.
+        memory: at its peak while the answer was made.
     """
 
     clicks: int
     dice: float
     nsd: tuple[float, ...]
     seconds: float
+    memory: PeakMemory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
-    """One user with one method on one structure; the steps end early where the answer equals the reference."""
+    """One user with one method on one structure.
+
+    Attributes:
+        steps: end early where the answer equals the reference.
+        box, mask: of the last answer, native voxels (K, J, I) around it and the mask [k, j, i] within them.
+    """
 
     method: str
     structure: Structure
     user: User
     clicks: tuple[Click, ...]
     steps: tuple[Step, ...]
+    box: Box
+    mask: BoolArray
 
     def at(self, count: int) -> Step:
         """The answer after `count` clicks, or the last one where no more clicks were needed."""
@@ -116,15 +126,15 @@ def interactive_trial(
     steps: list[Step] = []
     prediction: BoolArray | None = None
     while len(clicks) < count:
-        chosen = next_click(reference, prediction, volume.spacing, rng, noisy=user.name == "noisy")
+        chosen = next_click(reference, prediction, volume.spacing, rng, noisy=user.name == NOISY)
         if chosen is None:
             break
         index, include = chosen
         clicks = (*clicks, Click(volume.ras(index), include))
-        start = perf_counter()
-        prediction = predict(clicks)
-        steps.append(scored(len(clicks), reference, prediction, volume, perf_counter() - start))
-    return Trial(name, structure, user, clicks, tuple(steps))
+        prediction, step = scored(predict, clicks, reference, volume)
+        steps.append(step)
+    assert prediction is not None
+    return Trial(name, structure, user, clicks, tuple(steps), *boxed(prediction))
 
 
 def paper_trial(
@@ -132,23 +142,30 @@ def paper_trial(
 ) -> Trial:
     """The paper's own protocol: 1, 3 and 10 random voxels of the structure, each list answered at once and afresh.
 
-    The one crop at the midpoint of the clicks is the method's to lay.
+    The one crop at the midpoint of the clicks is laid by `predictor.one_crop_method`.
     """
     candidates = np.argwhere(reference)
     drawn = user.choices(structure).permutation(candidates)[:count]
     clicks = tuple(Click(volume.ras((int(k), int(j), int(i)))) for k, j, i in drawn)
     steps = []
     for size in (n for n in PAPER_CLICK_COUNTS if n <= len(clicks)):
-        predict = method(volume)
-        start = perf_counter()
-        prediction = predict(clicks[:size])
-        steps.append(scored(size, reference, prediction, volume, perf_counter() - start))
-    return Trial(name, structure, user, clicks, tuple(steps))
+        prediction, step = scored(method(volume), clicks[:size], reference, volume)
+        steps.append(step)
+    return Trial(name, structure, user, clicks, tuple(steps), *boxed(prediction))
 
 
-def scored(count: int, reference: BoolArray, prediction: BoolArray, volume: Volume, seconds: float) -> Step:
-    """The step of an answer; NSD only where it is reported, as it costs seconds on a large mask."""
+def scored(
+    predict: Predictor, clicks: tuple[Click, ...], reference: BoolArray, volume: Volume
+) -> tuple[BoolArray, Step]:
+    """The answer [K, J, I] to a list of clicks, and what it is worth.
+
+    NSD is measured only where it is reported, as it costs seconds on a large mask.
+    """
+    forget_own_peak()
+    start = perf_counter()
+    prediction = predict(clicks)
+    seconds, memory = perf_counter() - start, peak_memory()
     overlap = dice(reference, prediction)
-    reported = count in CLICK_COUNTS or overlap == 1
+    reported = len(clicks) in CLICK_COUNTS or overlap == 1
     nsd = surface_dice(reference, prediction, volume.spacing, NSD_TOLERANCES) if reported else ()
-    return Step(count, overlap, nsd, seconds)
+    return prediction, Step(len(clicks), overlap, nsd, seconds, memory)

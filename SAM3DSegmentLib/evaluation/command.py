@@ -1,0 +1,78 @@
+"""The command that evaluates a model: `sam3dsegment evaluate`, and `python -m training evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from SAM3DSegmentLib import __version__
+from SAM3DSegmentLib.engine.client import Engine
+
+INTERACTIVE_PROTOCOL, PAPER_PROTOCOL = "interactive", "paper"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All options except the model's and the device's (`cli.add_engine`)."""
+    parser.add_argument("--data", type=Path, required=True, help="folder of CASE_image.nii.gz and CASE_label.nii.gz")
+    parser.add_argument("--cases", type=Path, required=True, help="TSV with the columns case and label_value")
+    parser.add_argument("--label-column", default="label_value", help="column that holds the label's value")
+    parser.add_argument("--clicks", type=at_least(1), default=10, help="clicks on each structure")
+    parser.add_argument("--seeds", type=at_least(0), default=3, help="noisy users beside the one of centre clicks")
+    parser.add_argument(
+        "--protocol",
+        choices=(INTERACTIVE_PROTOCOL, PAPER_PROTOCOL),
+        default=INTERACTIVE_PROTOCOL,
+        help="clicks that correct, or the paper's: 1, 3 and 10 random voxels of the object, one crop, no correction",
+    )
+    parser.add_argument("--rivals", action="store_true", help="also a random walker and a region growing")
+    parser.add_argument("--sam", metavar="FILE", help="also SAM slice by slice, from its checkpoint")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report; finished trials there are kept")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `least` on."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        return int(text)
+
+    return number
+
+
+def run(options: argparse.Namespace) -> None:
+    """Evaluate, as far as the folder of the report does not hold the trials yet, and write the report.
+
+    Raises:
+        UserError: a case cannot be read, a network fails, or the report cannot be written.
+    """
+    # Within the function: SciPy, scikit-image and Matplotlib would slow down every other command.
+    from SAM3DSegmentLib.evaluation.cases import read_structures
+    from SAM3DSegmentLib.evaluation.predictor import one_crop_method, segmenter_method
+    from SAM3DSegmentLib.evaluation.protocol import CENTRE, NOISY, PAPER, User
+    from SAM3DSegmentLib.evaluation.report import Conditions, write_report
+    from SAM3DSegmentLib.evaluation.rivals import RIVALS
+    from SAM3DSegmentLib.evaluation.run import Contender, Plan, finished, run_share
+    from SAM3DSegmentLib.evaluation.share import Share
+
+    paper = options.protocol == PAPER_PROTOCOL
+    users = (PAPER,) if paper else (CENTRE, *(User(NOISY, seed) for seed in range(options.seeds)))
+    method = one_crop_method if paper else segmenter_method
+    structures = tuple(read_structures(options.cases, options.label_column))
+    plan = Plan(options.data, structures, users, options.clicks, options.out)
+    share = Share.from_environment()
+    with Engine(options.model, options.device) as engine:
+        network = engine.specification
+        conditions = Conditions(
+            network.name, network.sha256, engine.device, __version__, options.protocol, options.clicks
+        )
+        tasks = run_share(plan, Contender(network.name, network.sha256, method(engine)), share)
+    for name, rival in RIVALS.items() if options.rivals else ():
+        tasks += run_share(plan, Contender(name, __version__, rival), share)
+    if options.sam:
+        with Engine(options.sam, options.device) as engine:
+            sam = engine.specification
+            tasks += run_share(plan, Contender(sam.name, sam.sha256, method(engine)), share)
+    if share.rank == 0:
+        write_report(finished(plan, tasks), conditions, options.out, options.data)
