@@ -2,8 +2,6 @@
 
 import shutil
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import qt
@@ -87,7 +85,6 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.session = None
         self._parameterNode = None
         self._entered = False
-        self._shortcuts = []
         self._asked_for_packages = False
         self._missing = []
 
@@ -95,6 +92,7 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.setup(self)
         from SAM3DSegmentPanels.engine_panel import EnginePanel
         from SAM3DSegmentPanels.export_panel import ExportPanel
+        from SAM3DSegmentPanels.shortcuts import Shortcuts
 
         panel = slicer.util.loadUI(self.resourcePath("UI/SAM3DSegment.ui"))
         self.layout.addWidget(panel)
@@ -106,6 +104,7 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.session = self.logic.session
         self._engine_panel = EnginePanel(self.ui, self._start_engine, self._show_message)
         self._export_panel = ExportPanel(self.ui, self.session)
+        self._shortcuts = Shortcuts(self._give)
         self._connect()
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MILLISECONDS)
@@ -116,20 +115,23 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndChange)
 
     def _connect(self):
-        ui, session = self.ui, self.session
+        ui = self.ui
         ui.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onVolumeSelected)
         ui.segmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onSegmentationSelected)
         ui.segmentsTable.connect("selectionChanged(QItemSelection,QItemSelection)", self.onSegmentSelected)
+        for button, command in (
+            (ui.nextTumourButton, "next_tumour"),
+            (ui.removeTumourButton, "remove_tumour"),
+            (ui.includeButton, "toggle_include"),
+            (ui.excludeButton, "toggle_exclude"),
+            (ui.undoButton, "undo"),
+            (ui.redoButton, "redo"),
+            (ui.removeLastButton, "remove_last"),
+            (ui.clearButton, "clear"),
+            (ui.cancelButton, "cancel"),
+        ):
+            button.connect("clicked(bool)", lambda _checked, command=command: self._give(command))
         for button, action in (
-            (ui.nextTumourButton, self._next_tumour),
-            (ui.removeTumourButton, session.remove_tumour),
-            (ui.includeButton, lambda: self._toggle_placing(True)),
-            (ui.excludeButton, lambda: self._toggle_placing(False)),
-            (ui.undoButton, session.undo),
-            (ui.redoButton, session.redo),
-            (ui.removeLastButton, session.remove_last),
-            (ui.clearButton, session.clear),
-            (ui.cancelButton, session.cancel),
             (ui.installButton, self._install),
             (ui.exportButton, self._export_panel.export),
             (ui.folderButton, self._export_panel.choose_folder),
@@ -145,33 +147,13 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.session.place(include=True)
         if not self.session.has_engine:
             self._start_engine()
-        self._install_shortcuts()
+        self._shortcuts.install()
         self._timer.start()
         self._refresh()
 
-    def _install_shortcuts(self):
-        window = slicer.util.mainWindow()
-        if not window:
-            return
-        for key, action in (
-            ("I", lambda: self.session.place(include=True)),
-            ("E", lambda: self.session.place(include=False)),
-            ("N", self._next_tumour),
-            ("Ctrl+Z", self.session.undo),
-            ("Ctrl+Y", self.session.redo),
-            ("Backspace", self.session.remove_last),
-            ("Escape", self._escape),
-        ):
-            shortcut = qt.QShortcut(window)
-            shortcut.setKey(qt.QKeySequence(key))
-            shortcut.connect("activated()", lambda action=action: self._act(action))
-            self._shortcuts.append(shortcut)
-
     def exit(self):
         """Another module is shown: no shortcut of ours is left; a running evaluation goes on."""
-        for shortcut in self._shortcuts:
-            shortcut.setParent(None)
-        self._shortcuts = []
+        self._shortcuts.remove()
         self._entered = False
         self.session.tidy()
 
@@ -225,20 +207,6 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Not while the scene takes its nodes away: selectors then jump from one to the next."""
         return self._entered and not slicer.mrmlScene.IsClosing()
 
-    def _next_tumour(self):
-        self.session.next_tumour()
-        self.session.place(include=True)
-
-    def _toggle_placing(self, include):
-        if self.session.placing is include:
-            self.session.stop_placing()
-        else:
-            self.session.place(include)
-
-    def _escape(self):
-        if not self.session.cancel():
-            self.session.stop_placing()
-
     def _set_display(self):
         from SAM3DSegmentLib.interaction.display import Display
 
@@ -272,6 +240,12 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if problem:
             self.session.say(problem, failed=True)
 
+    def _give(self, command):
+        """A command of the session, by its name."""
+        from SAM3DSegmentLib.interaction.commands import COMMANDS
+
+        self._act(lambda: COMMANDS[command](self.session))
+
     def _act(self, action):
         """What the user asked for, on the present state of the scene."""
         self.session.poll()
@@ -291,29 +265,22 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _refresh(self):
         """Show the session in the panel, and keep the choice in the scene."""
-        from SAM3DSegmentPanels.status_lines import show_status
+        from SAM3DSegmentPanels.status_lines import show_buttons, show_status
 
         session, ui = self.session, self.ui
         ui.segmentationSelector.setCurrentNode(session.segmentation_node)
         ui.segmentsTable.setSegmentationNode(session.segmentation_node)
         target = session.tumour.target if session.tumour else None
-        if target and list(ui.segmentsTable.selectedSegmentIDs()) != [target.segment_id]:
-            ui.segmentsTable.setSelectedSegmentIDs([target.segment_id])
+        selected = [target.segment_id] if target else []
+        if list(ui.segmentsTable.selectedSegmentIDs()) != selected:
+            ui.segmentsTable.setSelectedSegmentIDs(selected)
         if self._parameterNode:
             segment_id = target.segment_id if target else ""
             choice = {"volume": session.volume_node, "segmentation": session.segmentation_node, "segmentID": segment_id}
             for name, value in choice.items():
                 if getattr(self._parameterNode, name) != value:
                     setattr(self._parameterNode, name, value)
-        ui.includeButton.checked = session.placing is True
-        ui.excludeButton.checked = session.placing is False
-        history = session.tumour.history if session.tumour else None
-        ui.undoButton.enabled = bool(history and history.can_undo)
-        ui.redoButton.enabled = bool(history and history.can_redo)
-        ui.removeLastButton.enabled = ui.clearButton.enabled = bool(session.clicks)
-        ui.removeTumourButton.enabled = ui.exportButton.enabled = bool(session.tumour)
-        for widget in (ui.includeButton, ui.excludeButton, ui.nextTumourButton):
-            widget.enabled = bool(session.volume_node)
+        show_buttons(ui, session)
         show_status(ui, session.status)
         ui.installButton.visible = bool(self._missing)
 
@@ -338,39 +305,13 @@ class SAM3DSegmentTest(ScriptedLoadableModuleTest):
         self.test_click_to_file()
 
     def test_click_to_file(self):
+        from SAM3DSegmentPanels.self_test import click_to_file
+
         from SAM3DSegmentLib.interaction.packages import missing_packages
-        from SAM3DSegmentLib.measure import dice
-        from SAM3DSegmentLib.phantom import make_phantom
-        from SAM3DSegmentLib.scene.volumes import add_volume
 
         missing = missing_packages("compact")
         if missing:
             self.delayDisplay("Skipped: {} missing".format(", ".join(missing)))
             return
-        phantom = make_phantom()
-        lesion = phantom.lesions[0]
-        volume = add_volume(slicer.mrmlScene, phantom.volume, "Phantom")
-        slicer.util.setSliceViewerLayers(background=volume)
-        slicer.util.selectModule("SAM3DSegment")
-        session = slicer.modules.SAM3DSegmentWidget.session
-        self.assertIs(session.volume_node, volume)
-        self.assertTrue(session.placing)
-        session.tumour.lists.include.AddControlPoint(lesion.click)
-        self.wait_for(lambda: session.status.measurement)
-        box, mask = session.tumour.target.mask()
-        self.assertGreater(dice(mask, box, phantom.reference(lesion)), 0.5)
-        session.undo()
-        self.wait_for(lambda: not session.status.measurement)
-        session.redo()
-        self.wait_for(lambda: session.status.measurement)
-        with tempfile.TemporaryDirectory() as folder:
-            session.export(Path(folder) / "phantom.seg.nrrd")
-            self.assertTrue((Path(folder) / "phantom.seg.nrrd").is_file())
+        click_to_file(self)
         self.delayDisplay("Test passed")
-
-    def wait_for(self, condition, seconds=120):
-        end = time.monotonic() + seconds
-        while not condition():
-            self.assertLess(time.monotonic(), end, "no answer came")
-            slicer.app.processEvents()
-            time.sleep(0.01)

@@ -1,6 +1,7 @@
-"""Benchmarks of the Slicer module: python -m Testing.bench_module
+"""Benchmarks of the Slicer module: python -m Testing.bench_module [CHECKPOINT [COMMAND ...]]
 
-How long the panel takes to appear, and the longest time that a click holds the event loop on a large volume.
+How long the panel takes to appear, and the longest time that a click holds the event loop on a large volume. With the
+checkpoint of a large network the engine is busy meanwhile; COMMAND stands before the engine's own, as in `nice -n 10`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import slicer
 import slicer.util
 from PySide6.QtCore import QTimer
 
+from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.scene.click_nodes import write_clicks
 from SAM3DSegmentLib.scene.volumes import add_volume
 from Testing.benchmarks import lesion_scan
@@ -73,7 +75,12 @@ def construct() -> tuple[Any, float]:
     return widget, time.perf_counter() - start
 
 
-def main() -> None:
+def main(checkpoint: str = "", *before: str) -> None:
+    """
+    Args:
+        checkpoint: of the network that the engine runs; by default the bundled one.
+        before: words to put before the engine's command.
+    """
     application.install(Path(tempfile.mkdtemp()))
     widget, seconds = construct()
     print(f"module construction          {seconds:.3f} s")
@@ -83,6 +90,8 @@ def main() -> None:
     widget.enter()
     widget.ui.volumeSelector.setCurrentNode(volume)
     session, watch = widget.session, EventLoopWatch()
+    if checkpoint:
+        session.use_engine(Engine(checkpoint, "cpu", [*before, sys.executable, "-m", "SAM3DSegmentLib.engine"]))
     watch.during(lambda: session.status.device)
     end = time.perf_counter() + QUIET_SECONDS
     print(f"longest gap, nothing to do   {watch.during(lambda: time.perf_counter() > end)}")
@@ -92,7 +101,7 @@ def main() -> None:
             tumour = session.tumour
             return len(session.clicks) == made and not tumour.changed and not session._updater._jobs
 
-        QTimer.singleShot(50, lambda made=count: write_clicks(session.tumour.lists, volume, clicks[:made]))
+        QTimer.singleShot(50, lambda made=count: write_clicks(session.lists, volume, clicks[:made]))
         gap = watch.during(answered)
         print(f"longest gap, click {count}         {gap}, mask after {session.status.seconds:.2f} s")
     widget.cleanup()
@@ -100,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

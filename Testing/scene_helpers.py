@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,28 @@ def on_grid(shape, boxed) -> np.ndarray:
     box, mask = boxed
     full[box] = mask
     return full
+
+
+@contextmanager
+def scene_bundles(scene, cache: Path) -> Iterator[None]:
+    """What Slicer's application adds to a scene to save it as one .mrb file and open that."""
+    remote, manager = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()
+    remote.SetMRMLScene(scene)
+    remote.GetCacheManager().SetRemoteCacheDirectory(str(cache))
+    remote.AddDataIOToScene()
+    manager.SetMRMLApplicationLogic(slicer.applicationLogic)
+    manager.SetMRMLScene(scene)
+    manager.SetAndObserveDataIOManager(remote.GetDataIOManager())
+    yield
+    remote.RemoveDataIOFromScene()
+
+
+def save_and_reopen(scene, folder: Path) -> None:
+    """The scene through an .mrb file in `folder`: every node is a new one."""
+    with scene_bundles(scene, folder / "cache"):
+        assert scene.WriteToMRB(str(folder / "scene.mrb"))
+        scene.Clear(0)
+        assert scene.ReadFromMRB(str(folder / "scene.mrb"))
 
 
 def node_ids(scene) -> set[str]:

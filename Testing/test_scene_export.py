@@ -24,16 +24,7 @@ from SAM3DSegmentLib.scene.provenance import Provenance, read_provenance, write_
 from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
 from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation, read_mask
 from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node
-from Testing.scene_helpers import (
-    DATA,
-    SHAPE,
-    TRANSFORMS,
-    node_ids,
-    on_grid,
-    put_under,
-    volume_node,
-    whole,
-)
+from Testing.scene_helpers import DATA, SHAPE, TRANSFORMS, node_ids, on_grid, put_under, volume_node, whole
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMATS = ("mask.seg.nrrd", "mask.nrrd", "mask.nii.gz")

@@ -15,16 +15,7 @@ from SAM3DSegmentLib.scene.provenance import Provenance, read_provenance, write_
 from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
 from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation, read_mask, remove_segment
 from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node, world_to_volume_ras
-from Testing.scene_helpers import (
-    DATA,
-    SHAPE,
-    TRANSFORMS,
-    node_ids,
-    on_grid,
-    put_under,
-    volume_node,
-    whole,
-)
+from Testing.scene_helpers import DATA, SHAPE, TRANSFORMS, node_ids, on_grid, put_under, volume_node, whole
 
 RED = (1.0, 0.0, 0.0)
 SHARED_LAYER, OWN_LAYERS = 1, 2

@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SAM3DSegmentLib.interaction.session import Session
+from SAM3DSegmentLib.scene.export import export_stem
 
 FOLDER_SETTING = "SAM3DSegment/ExportFolder"
 
@@ -27,9 +28,7 @@ class ExportPanel:
 
     def export(self) -> None:
         """Write "CT.seg.nrrd" for a volume "CT", or "CT 2.seg.nrrd" where that is taken."""
-        node = self._session.volume_node
-        title = node.GetName() if node else ""
-        name = "".join(c if c.isalnum() or c in "-_ " else "_" for c in title).strip() or "volume"
+        name = export_stem(self._session.volume_node)
         suffix, number = self._ui.formatComboBox.currentText, 1
         path = self._folder() / f"{name}{suffix}"
         while path.exists():

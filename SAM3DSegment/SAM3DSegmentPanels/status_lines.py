@@ -1,12 +1,12 @@
-"""The lines that tell how it goes: progress, one sentence, and the figures of the tumour."""
+"""What the panel shows of a session: progress, one sentence, figures, and which buttons can be pressed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from slicer.i18n import tr as _
-
-from SAM3DSegmentLib.interaction.status import Status
+from SAM3DSegmentLib.interaction.session import Session
+from SAM3DSegmentLib.interaction.status import Status, figures_text
+from SAM3DSegmentLib.interaction.tumour_table import segment_ids
 
 FAILURE_STYLE = "QLabel { color: #d03030; }"
 
@@ -21,14 +21,15 @@ def show_status(ui: Any, status: Status) -> None:
     ui.figuresLabel.text = figures_text(status)
 
 
-def figures_text(status: Status) -> str:
-    """One line with what is known of: volume in ml, longest axial diameter in mm, seconds of the click, device."""
-    parts = []
-    if status.measurement:
-        parts.append(_("{volume:.1f} ml").format(volume=status.measurement.volume_ml))
-        parts.append(_("{diameter:.0f} mm axial").format(diameter=status.measurement.diameter_mm))
-    if status.seconds is not None:
-        parts.append(_("{seconds:.1f} s").format(seconds=status.seconds))
-    if status.device:
-        parts.append(status.device.upper())
-    return "  ·  ".join(parts)
+def show_buttons(ui: Any, session: Session) -> None:
+    """Press the toggle that is armed, and grey out what would do nothing."""
+    ui.includeButton.checked = session.placing is True
+    ui.excludeButton.checked = session.placing is False
+    history = session.tumour.history if session.tumour else None
+    ui.undoButton.enabled = bool(history and history.can_undo)
+    ui.redoButton.enabled = bool(history and history.can_redo)
+    ui.removeLastButton.enabled = ui.clearButton.enabled = bool(session.clicks)
+    ui.removeTumourButton.enabled = bool(session.tumour)
+    ui.exportButton.enabled = bool(segment_ids(session.segmentation_node))
+    for widget in (ui.includeButton, ui.excludeButton, ui.nextTumourButton):
+        widget.enabled = bool(session.volume_node)

@@ -8,6 +8,7 @@ import numpy as np
 import slicer
 
 from SAM3DSegmentLib.geometry import BoolArray, Box, Point
+from SAM3DSegmentLib.scene.removal import remove_node
 from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
 from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation
 
@@ -58,8 +59,8 @@ class ChangeView:
 
     def clear(self) -> None:
         """Take it out of the scene."""
-        if self._node and self._node.GetScene():
-            self._node.GetScene().RemoveNode(self._node)
+        if self._node:
+            remove_node(self._node)
         self._node = None
         self._writer.close()
 

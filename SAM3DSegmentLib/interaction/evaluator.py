@@ -14,7 +14,8 @@ from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import CancelledError, UserError
 from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
 from SAM3DSegmentLib.measure import Measurement, measure
-from SAM3DSegmentLib.segmenter import Prediction, Segmenter
+from SAM3DSegmentLib.prediction import Prediction
+from SAM3DSegmentLib.segmenter import Segmenter
 from SAM3DSegmentLib.specification import Specification
 
 logger = logging.getLogger(__name__)

@@ -31,6 +31,14 @@ def mask_digest(box: Box, mask: BoolArray) -> str:
     return digest.hexdigest()
 
 
+def start_digest(starts: tuple[Start, ...]) -> str:
+    """Of the mask that an evaluation went on from: of several, the one with the longest list of clicks; else empty."""
+    if not starts:
+        return ""
+    start = max(starts, key=lambda start: len(start.clicks))
+    return mask_digest(start.box, start.mask)
+
+
 def read_digest(segment: Any) -> str:
     """The segment's own record; empty where there is none."""
     value = reference("")

@@ -12,6 +12,7 @@ from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.geometry import Volume, empty_mask
 from SAM3DSegmentLib.interaction.display import ChangeView
 from SAM3DSegmentLib.interaction.evaluator import Answer, Evaluator, Failure, Job, Ready
+from SAM3DSegmentLib.interaction.hand_edits import start_digest
 from SAM3DSegmentLib.interaction.snapshot import Snapshot, take_snapshot
 from SAM3DSegmentLib.interaction.tumour import Tumour
 from SAM3DSegmentLib.measure import Measurement
@@ -147,7 +148,8 @@ class MaskUpdater:
             self._changes.show(target.volume_node, target.mask(), (prediction.box, prediction.mask))
         node, segment_id = target.segmentation_node, target.segment_id
         self._writer.write_mask(node, segment_id, target.volume_node, prediction.box, prediction.mask)
-        record = Provenance(job.clicks, model.name, model.version, model.sha256, __version__)
+        start = start_digest(job.starts)
+        record = Provenance(job.clicks, model.name, model.version, model.sha256, __version__, answer.device, start)
         write_provenance(node, segment_id, record)
         tumour.written(job.starts)
         seconds = time.perf_counter() - job.submitted

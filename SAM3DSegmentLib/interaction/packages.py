@@ -9,7 +9,14 @@ from SAM3DSegmentLib.models.catalogue import CATALOGUE, SAM_PACKAGES
 
 
 def missing_packages(model: str) -> list[str]:
-    """Of a catalogue model, or of any other checkpoint; nothing is imported to find out."""
+    """Of a catalogue model, or of any other checkpoint; nothing is imported to find out.
+
+    Where one of several sets of packages suffices and none is complete, what the first one lacks.
+    """
     known = CATALOGUE.get(model)
     importlib.invalidate_caches()
-    return [name for name in (known.packages if known else SAM_PACKAGES) if not find_spec(name.replace("-", "_"))]
+    lacking = [
+        [name for name in packages if not find_spec(name.replace("-", "_"))]
+        for packages in (known.packages if known else SAM_PACKAGES)
+    ]
+    return lacking[0] if all(lacking) else []

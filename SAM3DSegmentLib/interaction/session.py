@@ -15,12 +15,14 @@ from SAM3DSegmentLib.interaction import tumour_table
 from SAM3DSegmentLib.interaction.display import Display
 from SAM3DSegmentLib.interaction.evaluator import Failure, Ready
 from SAM3DSegmentLib.interaction.mask_updater import MaskUpdater, Updated
+from SAM3DSegmentLib.interaction.open_tumours import OpenTumours
 from SAM3DSegmentLib.interaction.status import Status
 from SAM3DSegmentLib.interaction.tumour import Target, Tumour
 from SAM3DSegmentLib.measure import measure
-from SAM3DSegmentLib.scene.click_nodes import remove_orphaned_click_lists
+from SAM3DSegmentLib.scene.click_nodes import ClickLists, remove_pointed_click
 from SAM3DSegmentLib.scene.export import export_segmentation
 from SAM3DSegmentLib.scene.placement import is_placing, start_placing, stop_placing
+from SAM3DSegmentLib.scene.removal import remove_node
 from SAM3DSegmentLib.scene.segments import remove_segment
 
 
@@ -38,22 +40,30 @@ class Session:
     Attributes:
         volume_node: that is clicked on, or None.
         segmentation_node: that holds its tumours; None until the first one is made.
-        tumour: that clicks go to, or None.
         engine_wanted: whether clicks wait for an engine.
     """
 
     def __init__(self, scene: slicer.vtkMRMLScene) -> None:
         self.volume_node: slicer.vtkMRMLVolumeNode | None = None
         self.segmentation_node: slicer.vtkMRMLSegmentationNode | None = None
-        self.tumour: Tumour | None = None
         self.engine_wanted = False
         self.status = Status()
         self.display = Display()
         self._scene = scene
         self._updater = MaskUpdater(scene)
-        self._tumours: dict[Target, Tumour] = {}
+        self._tumours = OpenTumours(scene)
         self._shown: tuple[Any, ...] = ()
         self._made: slicer.vtkMRMLSegmentationNode | None = None
+
+    @property
+    def tumour(self) -> Tumour | None:
+        """That clicks go to; None where the next click begins one, or there is nothing to click on."""
+        return self._tumours.tumour
+
+    @property
+    def lists(self) -> ClickLists | None:
+        """Where the next click goes: of the present tumour, or of the one that it begins."""
+        return self._tumours.lists
 
     @property
     def has_engine(self) -> bool:
@@ -96,40 +106,38 @@ class Session:
             return
         placing = self.placing is not None
         self._leave_tumour()
-        if target in self._tumours:
-            self._tumours[target].open()
-        else:
-            self._tumours[target] = Tumour(target)
-        self.tumour = self._tumours[target]
+        self._tumours.open(target)
         self.set_display(self.display)
         self._measure()
         if placing:
             self.place(include=True)
 
     def next_tumour(self) -> None:
-        """Add an empty tumour and turn to it; an untouched one that is there already will do."""
-        if self.volume_node and not (self.tumour and self.tumour.untouched()):
-            if not self.segmentation_node:
-                self.segmentation_node = self._made = tumour_table.make_segmentation(self.volume_node)
-            self.open_tumour(tumour_table.add_tumour(self.segmentation_node))
+        """The next click begins another tumour; an untouched one that is there already will do."""
+        if not self.volume_node or self._tumours.waits or (self.tumour and self.tumour.untouched()):
+            return
+        self._leave_tumour()
+        self._tumours.wait(self.volume_node)
+        try:
+            self._updater.volume(self.volume_node)
+        except UserError as error:
+            self.say(str(error), failed=True)
 
     def remove_tumour(self) -> None:
         """Remove the present tumour with its clicks and turn to the last one that is left."""
-        if not self.tumour:
-            return
-        target = self.tumour.target
-        self._updater.cancel(self.tumour)
-        self._leave_tumour()
-        del self._tumours[target]
-        remove_segment(target.segmentation_node, target.segment_id)
-        self.choose_segmentation(target.segmentation_node)
+        if self.tumour:
+            target = self.tumour.target
+            self._updater.cancel(self.tumour)
+            self._tumours.forget(target)
+            remove_segment(target.segmentation_node, target.segment_id)
+        self.choose_segmentation(self.segmentation_node)
 
     def place(self, include: bool) -> None:
         """From now on a click into a view adds to the present tumour; without one, to a new one."""
         if not self.tumour:
             self.next_tumour()
-        if self.tumour:
-            start_placing(self.tumour.lists.include if include else self.tumour.lists.exclude)
+        if lists := self.lists:
+            start_placing(lists.include if include else lists.exclude)
 
     def stop_placing(self) -> None:
         """Give the mouse back to the views."""
@@ -138,8 +146,9 @@ class Session:
     @property
     def placing(self) -> bool | None:
         """Whether a click into a view includes (True) or excludes (False); None: it does neither."""
-        if self.tumour and all(node.GetScene() for node in self.tumour.lists):
-            for include, node in ((True, self.tumour.lists.include), (False, self.tumour.lists.exclude)):
+        lists = self.lists
+        if lists and all(node.GetScene() for node in lists):
+            for include, node in ((True, lists.include), (False, lists.exclude)):
                 if is_placing(node):
                     return include
         return None
@@ -166,6 +175,11 @@ class Session:
         if self.tumour and self.clicks:
             self.tumour.history.remove(len(self.clicks) - 1)
             self._show_and_update(self.tumour)
+
+    def remove_pointed(self) -> None:
+        """Remove the click under the mouse, if it is on one."""
+        if self.tumour:
+            remove_pointed_click(self.tumour.lists)
 
     def clear(self) -> None:
         """Remove every click of the present tumour, and its mask with them."""
@@ -205,12 +219,14 @@ class Session:
         """Stop placing, and take a segmentation that we made for nothing out of the scene."""
         if self.placing is not None:
             self.stop_placing()
+        if self._tumours.waits:
+            self._leave_tumour()
         node = self._made
         if self.tumour and node is self.segmentation_node and self.tumour.untouched():
             self.remove_tumour()
             if not tumour_table.segment_ids(node):
                 self.segmentation_node = self._made = None
-                self._scene.RemoveNode(node)
+                remove_node(node)
 
     def close(self) -> None:
         """End the engine, and take what only this session needed out of the scene."""
@@ -226,6 +242,8 @@ class Session:
         if self._scene.IsBatchProcessing():
             return False
         self._forget_what_is_gone()
+        if self._tumours.began:
+            self._begin_tumour()
         if self.tumour:
             self.tumour.restore_lists()
             if self.tumour.changed:
@@ -239,22 +257,32 @@ class Session:
         return before != self._shown
 
     def _forget_what_is_gone(self) -> None:
-        for target in [known for known in self._tumours if not known.exists()]:
-            tumour = self._tumours.pop(target)
-            if tumour is self.tumour:
-                self._leave_tumour()
-            remove_orphaned_click_lists(self._scene)
+        if self._tumours.forget_what_is_gone():
+            self._leave_tumour()
         if self.volume_node and not self.volume_node.GetScene():
             self.volume_node = self.segmentation_node = None
         if self.segmentation_node and not self.segmentation_node.GetScene():
             self.segmentation_node = None
 
+    def _begin_tumour(self) -> None:
+        """Make the segment that the first click asks for."""
+        assert self.volume_node
+        try:
+            self._tumours.check_first_click(self._updater.volume(self.volume_node))
+        except UserError as error:
+            self._tumours.refuse_first_click()
+            self.say(str(error), failed=True)
+            return
+        if not self.segmentation_node:
+            self.segmentation_node = self._made = tumour_table.make_segmentation(self.volume_node)
+        target = Target(self.segmentation_node, tumour_table.add_tumour(self.segmentation_node), self.volume_node)
+        self._tumours.begin(target)
+        self.set_display(self.display)
+
     def _leave_tumour(self) -> None:
         """What is being evaluated for it goes on, and is written all the same."""
-        if self.tumour:
-            self.tumour.close()
-            self._updater.forget_changes()
-        self.tumour = None
+        self._tumours.leave()
+        self._updater.forget_changes()
         self.engine_wanted = False
         self.say("", measurement=None, seconds=None, progress=None)
 

@@ -25,3 +25,16 @@ class Status:
     measurement: Measurement | None = None
     seconds: float | None = None
     device: str = ""
+
+
+def figures_text(status: Status) -> str:
+    """One line with what is known of: volume in ml, longest axial diameter in mm, seconds of the click, device."""
+    parts = []
+    if status.measurement:
+        parts.append(f"{status.measurement.volume_ml:.1f} ml")
+        parts.append(f"{status.measurement.diameter_mm:.0f} mm axial")
+    if status.seconds is not None:
+        parts.append(f"{status.seconds:.1f} s")
+    if status.device:
+        parts.append(status.device.upper())
+    return "  ·  ".join(parts)

@@ -11,7 +11,13 @@ from SAM3DSegmentLib.errors import ClickOutsideError
 from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
 from SAM3DSegmentLib.interaction.evaluator import Start
 from SAM3DSegmentLib.interaction.hand_edits import mask_digest, read_digest, start_from_mask, write_digest
-from SAM3DSegmentLib.scene.click_nodes import open_click_lists, read_clicks, write_clicks
+from SAM3DSegmentLib.scene.click_nodes import (
+    ClickLists,
+    adopt_waiting_lists,
+    open_click_lists,
+    read_clicks,
+    write_clicks,
+)
 from SAM3DSegmentLib.scene.click_observer import ClickObserver
 from SAM3DSegmentLib.scene.segments import read_mask
 
@@ -55,6 +61,15 @@ class Tumour:
         self._observer: ClickObserver | None = None
         self.open()
         self.history = ClickHistory(self.history.clicks)
+
+    @classmethod
+    def begun(cls, target: Target, lists: ClickLists) -> Tumour:
+        """A new segment's tumour, which goes on with lists that waited for its first click."""
+        adopt_waiting_lists(lists, target.segmentation_node, target.segment_id)
+        tumour = cls(target)
+        tumour.history = ClickHistory()
+        tumour.changed = True
+        return tumour
 
     def open(self) -> None:
         """Find the lists of clicks in the scene, make those that are missing, and listen to them."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import slicer
+
+_logics: list[Any] = []
+"""Of the modules: scene and application logic only know them, neither keeps them alive."""
 
 
 def boot_scene() -> slicer.vtkMRMLScene:
@@ -33,5 +38,6 @@ def _start_logics(scene: slicer.vtkMRMLScene) -> None:
         logic.SetMRMLScene(scene)
         logic.SetMRMLApplicationLogic(application_logic)
         application_logic.SetModuleLogic(name, logic)
+        _logics.append(logic)
     # The scene only observes its logics: without this reference Python would delete them.
     slicer.applicationLogic = application_logic

@@ -16,6 +16,7 @@ import slicer
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.geometry import Point
 from SAM3DSegmentLib.scene.provenance import read_provenance
+from SAM3DSegmentLib.scene.removal import remove_node
 from SAM3DSegmentLib.scene.volumes import transform_between
 
 INCLUDE_COLOR = (0.1, 0.85, 0.2)
@@ -78,6 +79,23 @@ def open_click_lists(
     return lists
 
 
+def make_waiting_lists(volume_node: slicer.vtkMRMLVolumeNode) -> ClickLists:
+    """Lists that belong to no segment yet: hidden from lists of nodes, and not saved with the scene."""
+    scene = volume_node.GetScene()
+    lists = ClickLists(_make_list(scene, "include", INCLUDE_COLOR), _make_list(scene, "exclude", EXCLUDE_COLOR))
+    for node in lists:
+        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+        _set_in_lists(node, False)
+    return lists
+
+
+def adopt_waiting_lists(lists: ClickLists, segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:
+    """Make waiting lists, with the clicks that are in them, those of a segment that has none."""
+    for node, kind in ((lists.include, "include"), (lists.exclude, "exclude")):
+        _attach(node, segmentation_node, segment_id, kind)
+        _set_in_lists(node, True)
+
+
 def read_clicks(lists: ClickLists, volume_node: slicer.vtkMRMLVolumeNode) -> tuple[Click, ...]:
     """The placed clicks in their order, in the volume's own RAS; previews and unset points are left out."""
     transforms = {node: transform_between(node, volume_node) for node in lists}
@@ -128,13 +146,21 @@ def ordered_points(lists: ClickLists) -> list[ClickPoint]:
     ]
 
 
+def remove_pointed_click(lists: ClickLists) -> None:
+    """Remove the control point that the mouse is on, where it is on one."""
+    for node in lists:
+        display = node.GetDisplayNode()
+        if display.GetActiveComponentType() == display.ComponentControlPoint:
+            node.RemoveNthControlPoint(display.GetActiveComponentIndex())
+
+
 def remove_click_lists(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:
     """Remove the segment's lists from the scene, where there are any."""
     for kind in ("include", "exclude"):
         node = _list_node(segmentation_node, segment_id, kind)
         if node:
             segmentation_node.RemoveNodeReferenceIDs(_role(segment_id, kind))
-            node.GetScene().RemoveNode(node)
+            remove_node(node)
 
 
 def remove_orphaned_click_lists(scene: slicer.vtkMRMLScene) -> None:
@@ -147,7 +173,7 @@ def remove_orphaned_click_lists(scene: slicer.vtkMRMLScene) -> None:
     }
     for node in _nodes_of_class(scene, "vtkMRMLMarkupsFiducialNode"):
         if node.GetAttribute(KIND_ATTRIBUTE) and node.GetID() not in kept:
-            scene.RemoveNode(node)
+            remove_node(node)
 
 
 def _nodes_of_class(scene: slicer.vtkMRMLScene, name: str) -> list[Any]:
@@ -161,16 +187,37 @@ def _open_list(
     node = _list_node(segmentation_node, segment_id, kind)
     if node:
         return node
-    name = segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()
-    node = segmentation_node.GetScene().AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", f"{name} {kind}")
-    node.SetAttribute(KIND_ATTRIBUTE, kind)
+    node = _make_list(segmentation_node.GetScene(), kind, color)
+    _attach(node, segmentation_node, segment_id, kind)
+    return node
+
+
+def _make_list(scene: slicer.vtkMRMLScene, kind: str, color: Point) -> slicer.vtkMRMLMarkupsFiducialNode:
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", kind)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.SetColor(color)
     display.SetSelectedColor(color)
     display.SetPointLabelsVisibility(False)
-    segmentation_node.SetNodeReferenceID(_role(segment_id, kind), node.GetID())
     return node
+
+
+def _attach(
+    node: slicer.vtkMRMLMarkupsFiducialNode,
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    segment_id: str,
+    kind: str,
+) -> None:
+    node.SetName(f"{segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()} {kind}")
+    node.SetAttribute(KIND_ATTRIBUTE, kind)
+    segmentation_node.SetNodeReferenceID(_role(segment_id, kind), node.GetID())
+
+
+def _set_in_lists(node: slicer.vtkMRMLMarkupsFiducialNode, listed: bool) -> None:
+    """Whether the user sees the node in lists of nodes, and the scene saves it."""
+    for part in (node, node.GetDisplayNode()):
+        part.SetSaveWithScene(listed)
+    node.SetHideFromEditors(not listed)
 
 
 def _list_node(

@@ -65,6 +65,12 @@ def export_segmentation(
         raise ExportError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error
 
 
+def export_stem(volume_node: slicer.vtkMRMLVolumeNode | None) -> str:
+    """The volume's name as a file name without suffix, fit for every system."""
+    title = volume_node.GetName() if volume_node else ""
+    return "".join(c if c.isalnum() or c in "-_ " else "_" for c in title).strip() or "volume"
+
+
 def _selected_segments(
     segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode, segment_ids: Sequence[str]
 ) -> slicer.vtkMRMLSegmentationNode:

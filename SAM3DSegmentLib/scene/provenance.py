@@ -23,6 +23,9 @@ TEXTS = {
 }
 """Tag name and field of `Provenance`."""
 
+OPTIONAL_TEXTS = {"Device": "device", "StartSHA256": "start_sha256"}
+"""Likewise, but absent where they are empty."""
+
 READABLE = " ()+,;@"
 """Left as they are in a tag, beside letters and digits: all else is %-encoded, for Slicer separates tags by |."""
 
@@ -36,6 +39,9 @@ class Provenance:
         model, model_version: the network's name and version.
         model_sha256: of the checkpoint file, hexadecimal.
         software_version: of this project.
+        device: what the network ran on, such as `cpu` or `cuda`; empty in files of version 0.1.
+        start_sha256: of the mask that the clicks went on from, loaded or painted by hand; empty where the clicks alone
+            explain the segment.
     """
 
     clicks: tuple[Click, ...]
@@ -43,6 +49,8 @@ class Provenance:
     model_version: str
     model_sha256: str
     software_version: str
+    device: str = ""
+    start_sha256: str = ""
 
 
 def write_provenance(
@@ -54,6 +62,11 @@ def write_provenance(
     segment.SetTag(TAG_PREFIX + CLICKS, json.dumps(clicks))
     for tag, field in TEXTS.items():
         segment.SetTag(TAG_PREFIX + tag, quote(getattr(provenance, field), safe=READABLE))
+    for tag, field in OPTIONAL_TEXTS.items():
+        if text := getattr(provenance, field):
+            segment.SetTag(TAG_PREFIX + tag, quote(text, safe=READABLE))
+        else:
+            segment.RemoveTag(TAG_PREFIX + tag)
 
 
 def read_provenance(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> Provenance | None:
@@ -65,7 +78,9 @@ def read_provenance(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_i
         return None
     try:
         return Provenance(
-            _parse_clicks(clicks), **{field: unquote(text) for field, text in texts.items() if text is not None}
+            _parse_clicks(clicks),
+            **{field: unquote(text) for field, text in texts.items() if text is not None},
+            **{field: unquote(_tag(segment, tag) or "") for tag, field in OPTIONAL_TEXTS.items()},
         )
     except (ValueError, TypeError, KeyError):
         return None

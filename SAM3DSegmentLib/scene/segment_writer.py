@@ -7,7 +7,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.util.vtkConstants import VTK_UNSIGNED_CHAR
 
 from SAM3DSegmentLib.geometry import BoolArray, Box, trim
-from SAM3DSegmentLib.scene.segments import NOTHING, lies_on_grid, read_mask
+from SAM3DSegmentLib.scene.segments import NOTHING, give_own_layer, lies_on_grid, read_mask
 from SAM3DSegmentLib.scene.volumes import ijk_to_ras, transform_between
 
 
@@ -32,6 +32,8 @@ class SegmentWriter:
     ) -> None:
         """Make the segment equal to a mask on the volume's grid; an empty mask clears it.
 
+        The segment gets a layer of its own: what the write costs depends on its size, not on where the others lie.
+
         Args:
             box: voxels (K, J, I) of the volume around the mask, within its extent.
             mask: [k, j, i] of the box; the segment ends outside it.
@@ -42,6 +44,7 @@ class SegmentWriter:
         removed, added = _difference(current, wanted), _difference(wanted, current)
         if on_grid and not removed[1].size and not added[1].size:
             return
+        give_own_layer(segmentation_node, segment_id)
         logic = self._logic_for(segmentation_node)
         logic.SaveStateForUndo()
         if not on_grid:

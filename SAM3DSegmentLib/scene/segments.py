@@ -76,6 +76,20 @@ def read_mask(
     return trim((k, j, i), mask[inside])
 
 
+def give_own_layer(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:
+    """Take a segment out of a labelmap that it shares with others, into one no larger than itself.
+
+    Segments far apart in one labelmap make it as large as what lies between them, and every change copies all of it.
+    """
+    segmentation = segmentation_node.GetSegmentation()
+    if len(segmentation.GetSegmentIDsForLayer(segmentation.GetLayerIndex(segment_id))) < 2:
+        return
+    segmentation.SeparateSegmentLabelmap(segment_id)
+    labelmap, extent = segmentation.GetSegment(segment_id).GetRepresentation(BINARY_LABELMAP), [0] * 6
+    if slicer.vtkOrientedImageDataResample.CalculateEffectiveExtent(labelmap, extent):
+        labelmap.Crop(extent)
+
+
 def lies_on_grid(
     segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str, volume_node: slicer.vtkMRMLVolumeNode
 ) -> bool:

@@ -1,0 +1,99 @@
+"""What the engine does meanwhile: its thread, newer clicks, cancelling, progress, failures, another engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from SAM3DSegmentLib.errors import EngineError
+from SAM3DSegmentLib.interaction.session import Session
+from SAM3DSegmentLib.scene.provenance import read_provenance
+from Testing.interaction.helpers import FakeEngine, click, clicked, mask, settle
+
+
+def test_every_evaluation_runs_in_one_thread_beside_the_interface(session, engine):
+    clicked(session)
+    click(session, "left", offset=(1, 1, 1))
+    settle(session)
+    assert len(engine.threads) == 1 and threading.current_thread().name not in engine.threads
+
+
+def test_the_engine_starts_before_the_first_click(session, engine):
+    time.sleep(0.05)
+    session.poll()
+    assert engine.started == 1 and session.status.device == "cpu"
+
+
+def test_a_newer_click_supersedes_the_older_evaluation(session, engine):
+    engine.gate.clear()
+    click(session, "left")
+    session.poll()
+    click(session, "left", offset=(2, 0, 0))
+    session.poll()
+    engine.gate.set()
+    settle(session)
+    record = read_provenance(session.segmentation_node, session.tumour.target.segment_id)
+    assert len(record.clicks) == 2
+
+
+def test_cancel_keeps_mask_and_clicks(session, engine):
+    before = clicked(session)
+    engine.gate.clear()
+    click(session, "left", include=False, offset=(0, 3, 0))
+    session.poll()
+    session.cancel()
+    engine.gate.set()
+    settle(session)
+    assert (mask(session) == before).all() and len(session.clicks) == 2 and "Cancelled" in session.status.message
+
+
+def test_progress_shows_after_a_moment_only(session, engine):
+    engine.gate.clear()
+    click(session, "left")
+    session.poll()
+    assert session.status.progress is None
+    time.sleep(0.35)
+    session.poll()
+    assert session.status.progress == 0.5
+    engine.gate.set()
+    settle(session)
+    assert session.status.progress is None
+
+
+@pytest.mark.parametrize("failure", [EngineError("The engine is gone: choose another."), ZeroDivisionError("bug")])
+def test_failure_is_one_sentence_and_the_next_click_works(session, engine, failure):
+    engine.failure = failure
+    click(session, "left")
+    settle(session)
+    assert session.status.failed and str(failure) in session.status.message
+    engine.failure = None
+    click(session, "left", offset=(1, 0, 0))
+    settle(session)
+    assert not session.status.failed and mask(session).any() and len(session.clicks) == 2
+
+
+def test_clicks_wait_for_an_engine(scene, volume, engine):
+    session = Session(scene)
+    session.choose_volume(volume)
+    session.place(include=True)
+    click(session, "left")
+    session.poll()
+    assert session.engine_wanted and len(session.clicks) == 1
+    session.use_engine(engine)
+    settle(session)
+    assert mask(session).any() and not session.engine_wanted
+    session.close()
+
+
+def test_another_engine_takes_over_and_the_old_one_is_ended(session, engine):
+    clicked(session)
+    session.use_engine(other := FakeEngine())
+    click(session, "left", offset=(1, 0, 0))
+    settle(session)
+    assert other.asked
+    end = time.monotonic() + 5
+    while not engine.closed and time.monotonic() < end:
+        time.sleep(0.01)
+    assert engine.closed == 1

@@ -1,0 +1,186 @@
+"""The collapsed sections: models fetched, imported and deleted, devices, missing packages."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+
+from SAM3DSegmentLib.interaction import background_download
+from SAM3DSegmentLib.models.catalogue import CATALOGUE, Model
+from SAM3DSegmentLib.phantom import Phantom
+from Testing.module.helpers import (
+    LESION,
+    ROOT,
+    click,
+    overlap,
+    process,
+    segmented,
+    settle,
+    shown,
+    wait,
+)
+from Testing.pythonqt import application
+from Testing.pythonqt.objects import QtModule
+from Testing.reduced_network import random_network, write_published
+
+
+def test_missing_packages_are_asked_for_once_at_the_first_click(
+    module: ModuleType, scan: Any, phantom: Phantom, shared_engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from SAM3DSegmentLib.interaction import packages
+
+    monkeypatch.setattr(packages, "missing_packages", lambda model: ["torch", "safetensors"])
+    opened = shown(module)
+    widget = next(opened)
+    process()
+    questions = application.calls["questions"]
+    assert questions == [] and not widget.session.has_engine and not widget.ui.installButton.isHidden()
+    click(widget, phantom.lesions[LESION].click)
+    process()
+    click(widget, phantom.lesions[LESION].click)
+    process()
+    assert len(questions) == 1 and "torch" in questions[0] and sys.prefix in questions[0]
+    assert "missing" in widget.ui.messageLabel.text and len(widget.session.clicks) == 2
+    application.answers["confirm"] = True
+    monkeypatch.setattr(packages, "missing_packages", lambda model: [])
+    widget.ui.installButton.click()
+    assert application.calls["torch"] and application.calls["pip"] == [["safetensors>=0.4"]]
+    settle(widget)
+    assert overlap(widget, phantom, LESION) > 0.5 and widget.ui.installButton.isHidden()
+    next(opened, None)
+
+
+def test_model_section_lists_imports_and_deletes_models(widget: Any, tmp_path: Path) -> None:
+    ui = widget.ui
+    assert ui.modelComboBox.currentData == "compact" and "Apache-2.0" in ui.modelInfoLabel.text
+    assert not ui.downloadButton.enabled and not ui.deleteModelButton.enabled
+    shutil.copy(ROOT / "Resources" / "models" / "compact.safetensors", tmp_path / "mine.safetensors")
+    QtModule.QFileDialog.answers.append(str(tmp_path / "mine.safetensors"))
+    ui.importButton.click()
+    assert ui.modelComboBox.currentData == "mine" and ui.deleteModelButton.enabled
+    ui.deleteModelButton.click()
+    assert ui.modelComboBox.currentData == "compact" and ui.modelComboBox.findData("mine") == -1
+
+
+STEP = 1 << 14
+"""Bytes that a slow connection brings in 50 ms."""
+
+
+class SlowServer(BaseHTTPRequestHandler):
+    """Sends the first half at once and the rest slowly until the test lets it go on; knows ranges."""
+
+    content = np.random.default_rng(0).bytes(1 << 23)
+    go_on = threading.Event()
+
+    def do_GET(self) -> None:
+        asked = self.headers["Range"]
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(self.content) - start))
+        self.end_headers()
+        with suppress(ConnectionError):
+            middle = max(start, len(self.content) // 2)
+            self.wfile.write(self.content[start:middle])
+            while not self.go_on.wait(0.05):
+                self.wfile.write(self.content[middle : middle + STEP])
+                middle += STEP
+            self.wfile.write(self.content[middle:])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def downloadable(monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
+    """The catalogue's SAM, served by this computer."""
+    monkeypatch.setenv("no_proxy", "*")
+    SlowServer.go_on.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowServer) as http:
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+        model = replace(
+            CATALOGUE["sam_vit_b"],
+            url=f"http://127.0.0.1:{http.server_address[1]}/sam.pth",
+            sha256=hashlib.sha256(SlowServer.content).hexdigest(),
+            size=len(SlowServer.content),
+        )
+        monkeypatch.setitem(CATALOGUE, model.name, model)
+        allowed = partial(background_download.download_model, allow_loopback_http=True)
+        monkeypatch.setattr(background_download, "download_model", allowed)
+        yield model
+        SlowServer.go_on.set()
+        http.shutdown()
+
+
+def test_download_shows_its_progress_is_cancelled_and_goes_on_from_there(
+    widget: Any, downloadable: Model, tmp_path: Path
+) -> None:
+    ui = widget.ui
+    ui.modelComboBox.currentIndex = ui.modelComboBox.findData(downloadable.name)
+    ui.modelComboBox._q.activated.emit(ui.modelComboBox.currentIndex)
+    assert ui.downloadButton.enabled and "8 MB" in ui.modelInfoLabel.text and "Kirillov" in ui.modelInfoLabel.text
+    ui.downloadButton.click()
+    wait(lambda: ui.downloadProgressBar.value >= 25)
+    assert ui.downloadButton.text == "Cancel download" and not ui.downloadProgressBar.isHidden()
+    ui.downloadButton.click()
+    wait(lambda: ui.downloadButton.text == "Download")
+    assert "cancelled" in ui.messageLabel.text and ui.downloadProgressBar.isHidden()
+    (partial_file,) = (tmp_path / "models").glob("*.partial")
+    assert partial_file.stat().st_size >= len(SlowServer.content) // 4
+    SlowServer.go_on.set()
+    ui.downloadButton.click()
+    wait(lambda: ui.downloadButton.text == "Download" and ui.deleteModelButton.enabled)
+    (stored,) = (tmp_path / "models").glob("*.pth")
+    assert stored.read_bytes() == SlowServer.content and ui.modelComboBox.currentData == downloadable.name
+    assert not ui.downloadButton.enabled
+
+
+def test_a_published_checkpoint_is_imported_with_its_task_or_refused_in_one_sentence(
+    widget: Any, tmp_path: Path
+) -> None:
+    """Of the reduced size, as the paper's authors save it: the panel keeps it, whatever the engine makes of it."""
+    ui = widget.ui
+    published = write_published(random_network(), tmp_path / "liver_tumour.pth")
+    QtModule.QFileDialog.answers.append(str(published))
+    ui.taskComboBox.currentIndex = 1
+    ui.importButton.click()
+    assert ui.modelComboBox.currentData == ui.taskComboBox.currentText and ui.deleteModelButton.enabled
+    (tmp_path / "cut.pth").write_bytes(published.read_bytes()[:1000])
+    QtModule.QFileDialog.answers.append(str(tmp_path / "cut.pth"))
+    ui.importButton.click()
+    wait(lambda: widget.session.status.failed)
+    assert "truncated" in ui.messageLabel.text and "\n" not in ui.messageLabel.text
+
+
+def test_device_and_remote_command_are_remembered(widget: Any, module: ModuleType, phantom: Phantom) -> None:
+    ui = widget.ui
+    ui.deviceComboBox.currentIndex = 4
+    ui.deviceComboBox._q.activated.emit(4)
+    assert ui.remoteLineEdit.enabled and "command" in ui.messageLabel.text
+    ui.remoteLineEdit.text = f"{sys.executable} -m SAM3DSegmentLib.engine"
+    ui.remoteLineEdit._q.editingFinished.emit()
+    segmented(widget, phantom)
+    assert overlap(widget, phantom, LESION) > 0.5
+    assert slicer.util.settingsValue("SAM3DSegment/Device", "") == "remote"
+
+
+def test_engine_that_cannot_start_is_told_in_the_panel(widget: Any) -> None:
+    ui = widget.ui
+    ui.deviceComboBox.currentIndex = 4
+    ui.remoteLineEdit.text = "no-such-command"
+    ui.remoteLineEdit._q.editingFinished.emit()
+    wait(lambda: "no-such-command" in ui.messageLabel.text)
