@@ -1,11 +1,13 @@
 """3DSAM-adapter at full size against the oracle, each in its own process: `python -m Testing.benchmarks sam-adapter`.
 
-python -m Testing.bench_adapter ours | oracle | converted FOLDER     (FOLDER holds A.pth.tar and A_crop.npy)
+python -m Testing.bench_adapter KIND FOLDER     (oracle, ours, converted, precision or end-to-end; FOLDER holds
+    A.pth.tar and A_crop.npy, as ../shared/golden/make_checkpoint.py writes them)
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +19,10 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
+SCAN = ROOT.parent / "shared" / "data" / "test" / "STS_003_CT_image.nii.gz"
+TUMOUR = "ijk:76,67,26"
+"""A voxel in the labelled tumour of that scan."""
+
 LATER_CLICKS = 5
 
 
@@ -28,13 +34,30 @@ def sam_adapter() -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, str(GOLDEN / "make_checkpoint.py"), "A", folder], check=True)
         oracle, ours, converted = (measured(kind, folder) for kind in ("oracle", "ours", "converted"))
+        precision = measured("precision", folder) if half_precision_is_fast() else {}
+    precision.pop("memory", None)
     for name in ("first", "later", "memory"):
         unit = "GB" if name == "memory" else "s"
         print(
             f"sam-adapter       {name:<7} ours {ours[name]:.2f} {unit}, oracle {oracle[name]:.2f} {unit}, "
             f"oracle / ours {oracle[name] / ours[name]:.1f}"
         )
-    print(f"sam-adapter       loading a converted checkpoint {converted['load']:.2f} s")
+    print(f"sam-adapter       ours / oracle, peak memory {ours['memory'] / oracle['memory']:.0%}")
+    print(
+        f"sam-adapter       loading a converted checkpoint {converted['load']:.2f} s, "
+        f"switching to another task on its backbone {converted['switch']:.2f} s"
+    )
+    for name in precision:
+        print(f"sam-adapter       Dice of half precision with float32 on {name} {precision[name]:.4f}")
+    if not precision:
+        print("sam-adapter       half precision not measured: no device here is fast at it (see KIND precision)")
+
+
+def half_precision_is_fast() -> bool:
+    from SAM3DSegmentLib.network.adapter_predictor import compute_dtype
+    from SAM3DSegmentLib.network.device import choose_device
+
+    return compute_dtype(choose_device("auto")) is not None
 
 
 def measured(kind: str, folder: str) -> dict[str, float]:
@@ -51,7 +74,14 @@ def main(kind: str, folder: Path) -> None:
 
     torch.set_num_threads(2)
     crop = torch.from_numpy(np.load(folder / "A_crop.npy"))
-    figures = {"oracle": time_oracle, "ours": time_ours, "converted": time_loading}[kind](folder, crop)
+    kinds = {
+        "oracle": time_oracle,
+        "ours": time_ours,
+        "converted": time_loading,
+        "precision": compare_precision,
+        "end-to-end": time_end_to_end,
+    }
+    figures = kinds[kind](folder, crop)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(json.dumps({**figures, "memory": memory}))
 
@@ -99,10 +129,64 @@ def time_loading(folder: Path, crop) -> dict[str, float]:
     from SAM3DSegmentLib.network.checkpoint import load_network
     from SAM3DSegmentLib.network.convert import convert_published
 
-    adapter, _ = convert_published(folder / "A.pth.tar", "kits", folder)
+    kits, lits = (convert_published(folder / "A.pth.tar", task, folder)[0] for task in ("kits", "lits"))
     start = time.perf_counter()
-    load_network(adapter, torch.device("cpu"))
-    return {"load": time.perf_counter() - start}
+    standing = load_network(kits, torch.device("cpu"))
+    loaded = time.perf_counter()
+    load_network(lits, torch.device("cpu"))
+    switched = time.perf_counter()
+    # Its backbone is what the other task shares: it has to stand until here.
+    del standing
+    return {"load": loaded - start, "switch": switched - loaded}
+
+
+def compare_precision(folder: Path, crop) -> dict[str, float]:
+    """Dice of half precision with float32 on case A and on a crop around a tumour; emulated where nothing is fast."""
+    import torch
+
+    from SAM3DSegmentLib.evaluation.metrics import dice
+    from SAM3DSegmentLib.network.adapter_predictor import AdapterPredictor, compute_dtype
+    from SAM3DSegmentLib.network.convert import published_metadata
+    from SAM3DSegmentLib.network.device import choose_device
+    from SAM3DSegmentLib.network.interface import CropClick
+    from SAM3DSegmentLib.network.published import read_published
+    from SAM3DSegmentLib.scan import parse_point, read_scan
+
+    device = choose_device("auto")
+    half = compute_dtype(device) or torch.bfloat16
+    network = read_published(folder / "A.pth.tar")
+    specification = published_metadata("kits").specification("0" * 64, network.sizes.crop)
+    crops = {"case A": crop}
+    if SCAN.is_file():
+        volume = read_scan(SCAN)
+        box = volume.crop_around(parse_point(TUMOUR, volume), 1.0, tuple(crop.shape))
+        voxels, inside = box.cut(volume.voxels, antialias=False)
+        crops["a real crop"] = torch.from_numpy(specification.intensity.apply(voxels, inside))
+    figures = {}
+    for name, voxels in crops.items():
+        masks = []
+        for dtype in (None, half):
+            predictor = AdapterPredictor(network, specification, device, dtype)
+            encoding = predictor.encode(voxels, lambda fraction: None)
+            clicks = [CropClick((64.0, 64.0, 64.0), True)]
+            logits = predictor.decode(encoding, clicks, None, lambda fraction: None)
+            masks.append((logits > 0).numpy(force=True))
+        figures[name] = dice(masks[0], masks[1])
+    return figures
+
+
+def time_end_to_end(folder: Path, crop) -> dict[str, float]:
+    """Seconds from the authors' file to a model, and from a real scan and a click to a file, by the command line."""
+    environment = {**os.environ, "SAM3DSEGMENT_MODELS": str(folder / "models")}
+    importing = ["models", "import", folder / "A.pth.tar", "--task", "kits"]
+    segmenting = ["segment", SCAN, "--model", "kits", "--include", TUMOUR, "--out", folder / "tumour.seg.nrrd"]
+    figures = {}
+    for name, arguments in (("import", importing), ("segment", segmenting)):
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "SAM3DSegmentLib.cli", *map(str, arguments)]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+        figures[name] = time.perf_counter() - start
+    return figures
 
 
 if __name__ == "__main__":

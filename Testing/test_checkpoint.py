@@ -20,8 +20,9 @@ from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.network.adapter_checkpoint import adapter_from, save_adapter
 from SAM3DSegmentLib.network.backbone import is_frozen
 from SAM3DSegmentLib.network.checkpoint import load_network
-from SAM3DSegmentLib.network.compact import CROP_SIZE, CompactNetwork, click_map
+from SAM3DSegmentLib.network.compact import CompactNetwork
 from SAM3DSegmentLib.network.compact_predictor import save_compact
+from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE, click_map
 from SAM3DSegmentLib.network.convert import convert_published
 from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.network.metadata import METADATA_KEY, Metadata
@@ -89,7 +90,7 @@ def test_a_compact_network_answers_after_loading_as_before_saving(tmp_path: Path
     encoding = loaded.encode(crop, ignore)
     logits = loaded.decode(encoding, CLICKS, None, ignore)
     network.load_state_dict({key: value.half().float() for key, value in network.state_dict().items()})
-    include, exclude = (click_map(torch.tensor([c.position]), CROP_SIZE)[None, None] for c in CLICKS)
+    include, exclude = (torch.from_numpy(click_map([c.position], CROP_SIZE))[None, None] for c in CLICKS)
     with torch.no_grad():
         expected = network(crop[None, None], include, exclude, torch.zeros_like(crop)[None, None])[0, 0]
         corrected = network(crop[None, None], include, exclude, crop[None, None])[0, 0]

@@ -5,15 +5,17 @@ Features have the axes (H, W, D), D last; tokens lie as [B, H, W, D, C].
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from SAM3DSegmentLib.network.adapters import ADAPTERS
 from SAM3DSegmentLib.network.segment_anything_modules import MLPBlock, PatchEmbed
-from SAM3DSegmentLib.network.window_attention import WindowAttention, join_windows, shifted_regions, split_windows
+from SAM3DSegmentLib.network.window_attention import WindowAttention, shifted_regions, window_order
 
 VOXELS_PER_TOKEN = 4
 PATCH = 16
@@ -27,7 +29,7 @@ FEATURES = 4
 
 @dataclass(frozen=True)
 class AdapterSizes:
-    """Widths and counts of an adapted SAM; the defaults are those of the published ViT-B.
+    """Widths, counts and parts of an adapted SAM; the defaults are those of the published ViT-B.
 
     Attributes:
         width: channels of a token.
@@ -36,6 +38,8 @@ class AdapterSizes:
         crop: edge of the crop in voxels.
         window: edge of an attention window in tokens.
         channels: of each feature.
+        adapter: which of `ADAPTERS` each block has.
+        clicks: whether the network reads clicks; one that does not segments every target in the crop.
     """
 
     width: int = 768
@@ -44,27 +48,13 @@ class AdapterSizes:
     crop: int = 128
     window: int = 8
     channels: int = 256
+    adapter: str = "spatial"
+    clicks: bool = True
 
     @property
     def tokens(self) -> int:
         """Edge of the cube of tokens."""
         return self.crop // VOXELS_PER_TOKEN
-
-
-class Adapter(nn.Module):
-    """`x + relu(linear2(relu(dwconv(relu(linear1(x))))))` on tokens [B, H, W, D, C] (paper, section 3.2)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(width, width // 2)
-        self.conv = nn.Conv3d(width // 2, width // 2, 3, padding=1, groups=width // 2)
-        self.linear2 = nn.Linear(width // 2, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.linear1(x)).movedim(-1, 1)
-        y = F.relu(self.conv(y)).movedim(1, -1)
-        # A ReLU that lets the gradient pass at 0, so that an adapter that starts as the identity can learn.
-        return x + self.linear2(y).clamp_min(0)
 
 
 class AdaptedBlock(nn.Module):
@@ -78,27 +68,23 @@ class AdaptedBlock(nn.Module):
         self.attn = WindowAttention(sizes.width, sizes.heads, sizes.window, table_length)
         self.norm2 = nn.LayerNorm(sizes.width, eps=1e-6)
         self.mlp = MLPBlock(sizes.width, 4 * sizes.width)
-        self.adapter = Adapter(sizes.width)
+        self.adapter = ADAPTERS[sizes.adapter](sizes.width)
 
     def forward(self, x: Tensor, windows_at_once: int) -> Tensor:
-        batch, size = x.shape[:2]
-        x = self.adapter(x)
-        regions = None
+        batch, size, _, _, width = x.shape
+        order = window_order(size, self.window, self.shift, x.device)
+        order = (order + size**3 * torch.arange(batch, device=x.device)[:, None, None]).flatten()
+        windows = self.adapter(x).flatten(0, 3)[order].view(-1, self.window**3, width).split(windows_at_once)
+        regions: Sequence[Tensor | None] = [None] * len(windows)
         if self.shift:
-            x = x.roll((-self.shift,) * 3, (1, 2, 3))
-            regions = shifted_regions(size, self.window, x.device).repeat(batch, 1, 1)
-        windows = split_windows(x, self.window)
-        del x
+            regions = shifted_regions(size, self.window, x.device).repeat(batch, 1, 1).split(windows_at_once)
         tables = self.attn.position_tables()
         done = []
-        for first in range(0, len(windows), windows_at_once):
-            part = slice(first, first + windows_at_once)
-            y = windows[part]
-            y = y + self.attn(self.norm1(y), tables, None if regions is None else regions[part])
+        for y, region in zip(windows, regions, strict=True):
+            y = y + self.attn(self.norm1(y), tables, region)
             done.append(y + self.mlp(self.norm2(y)))
         del windows
-        x = join_windows(torch.cat(done), self.window, size)
-        return x.roll((self.shift,) * 3, (1, 2, 3)) if self.shift else x
+        return torch.cat(done).view(-1, width)[order.argsort()].view(x.shape)
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -129,11 +115,16 @@ def neck(width: int, channels: int) -> nn.Sequential:
 
 
 class AdaptedEncoder(nn.Module):
-    """From a crop to the four features that the decoder reads."""
+    """From a crop to the four features that the decoder reads.
+
+    With `recompute` the backward pass of a training step computes each block again from its tokens, instead of keeping
+    what the block computed: a third more time, a fraction of the memory.
+    """
 
     def __init__(self, sizes: AdapterSizes) -> None:
         super().__init__()
         self.sizes = sizes
+        self.recompute = False
         grid = 2 * sizes.tokens
         stage = sizes.depth // FEATURES
         lengths = [2 * (grid if i % stage == stage - 1 else SAM_WINDOW) - 1 for i in range(sizes.depth)]
@@ -156,7 +147,10 @@ class AdaptedEncoder(nn.Module):
         features = []
         stage = len(self.blocks) // FEATURES
         for i, block in enumerate(self.blocks, 1):
-            x = block(x, windows_at_once)
+            if self.recompute:
+                x = checkpoint(block, x, windows_at_once, use_reentrant=False)
+            else:
+                x = block(x, windows_at_once)
             if i % stage == 0:
                 features.append(self.neck_3d[i // stage - 1](x.movedim(-1, 1)))
             progress(i / len(self.blocks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from SAM3DSegmentLib.errors import CheckpointError
 from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.network.adapted_encoder import FEATURES, AdapterSizes
+from SAM3DSegmentLib.network.adapters import ADAPTERS
 from SAM3DSegmentLib.network.backbone import frozen_tensors, is_frozen, share_backbone
 from SAM3DSegmentLib.network.metadata import SAM_ADAPTER, Metadata, size
 from SAM3DSegmentLib.network.prompt_encoder import HEADS
@@ -18,6 +20,9 @@ from SAM3DSegmentLib.network.sam_adapter import SamAdapter
 from SAM3DSegmentLib.network.tensor_files import check_tensors, shapes_of, write_safetensors
 
 ADDITIONS_PREFIX = "additions."
+PARTS = ("adapter", "clicks")
+"""Of the sizes, those that are no counts."""
+
 DEEPEST = 64
 """Blocks; the deepest ViT of SAM has half as many."""
 
@@ -93,7 +98,8 @@ def adapter_from(metadata: Metadata, tensors: dict[str, Tensor], path: Path, dev
 def sizes_from(metadata: Metadata, file: str) -> AdapterSizes:
     """The sizes in a description, if a network can have them."""
     try:
-        sizes = AdapterSizes(**{key: size(value) for key, value in metadata.sizes.items()})
+        values: dict[str, Any] = {k: v if k in PARTS else size(v) for k, v in metadata.sizes.items()}
+        sizes = AdapterSizes(**values)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"The sizes in {file} are damaged ({error}): download or import it again.") from error
     if (
@@ -103,6 +109,8 @@ def sizes_from(metadata: Metadata, file: str) -> AdapterSizes:
         or sizes.tokens % sizes.window
         or sizes.channels % (2 * HEADS)
         or sizes.depth > DEEPEST
+        or sizes.adapter not in ADAPTERS
+        or not isinstance(sizes.clicks, bool)
     ):
         raise CheckpointError(f"The sizes in {file} make no network ({metadata.sizes}): download or import it again.")
     return sizes

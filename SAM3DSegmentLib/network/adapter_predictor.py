@@ -13,7 +13,8 @@ from SAM3DSegmentLib.network.sam_adapter import CropEncoding, SamAdapter
 from SAM3DSegmentLib.specification import Specification
 
 WINDOWS_AT_ONCE = {"cuda": 32}
-WINDOWS_AT_ONCE_ELSEWHERE = 8
+WINDOWS_AT_ONCE_ELSEWHERE = 2
+"""What they need then stays near the processor, and their buffers are used again instead of asked for anew."""
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The one way from a checkpoint file to a network that answers: compact, adapter in our format, published adapter."""
+"""The one way from a checkpoint file to a network that answers: compact, adapter in our format or published, SAM."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 
 from SAM3DSegmentLib.errors import CheckpointError
 from SAM3DSegmentLib.models.store import sha256_of, task_of
-from SAM3DSegmentLib.network.compact import CROP_SIZE
+from SAM3DSegmentLib.network.backbone import SAM_PREFIX
 from SAM3DSegmentLib.network.compact_predictor import CompactPredictor, compact_from
+from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE
 from SAM3DSegmentLib.network.interface import PromptableNetwork
 from SAM3DSegmentLib.network.metadata import COMPACT, SAM_ADAPTER, Metadata
-from SAM3DSegmentLib.network.tensor_files import read_safetensors
+from SAM3DSegmentLib.network.tensor_files import read_safetensors, read_torch_file
 
 
 def load_network(path: Path, device: torch.device, task: str | None = None) -> PromptableNetwork:
@@ -31,7 +32,7 @@ def load_network(path: Path, device: torch.device, task: str | None = None) -> P
         UnknownModelError: there is no such task.
     """
     if zipfile.is_zipfile(path):
-        return _load_published(path, device, task)
+        return _load_sam(path, device) if _is_sam(path) else _load_published(path, device, task)
     header, tensors = read_safetensors(path)
     metadata = Metadata.from_header(header, str(path))
     if metadata.architecture == COMPACT:
@@ -49,6 +50,17 @@ def load_network(path: Path, device: torch.device, task: str | None = None) -> P
     adapter = adapter_from(metadata, tensors, path, device)
     specification = metadata.specification(sha256_of(path), adapter.sizes.crop)
     return AdapterPredictor(adapter, specification, device, compute_dtype(device))
+
+
+def _is_sam(path: Path) -> bool:
+    content = read_torch_file(path)
+    return isinstance(content, dict) and any(str(key).startswith(SAM_PREFIX) for key in content)
+
+
+def _load_sam(path: Path, device: torch.device) -> PromptableNetwork:
+    from SAM3DSegmentLib.network.sam_slices import load_sam_slices
+
+    return load_sam_slices(path, device)
 
 
 def _load_published(path: Path, device: torch.device, task: str | None) -> PromptableNetwork:

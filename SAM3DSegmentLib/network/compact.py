@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CROP_SIZE = 64
-CLICK_SIGMA = 1.5
-"""Standard deviation in voxels of the Gaussian ball that marks a click."""
+from SAM3DSegmentLib.network.reach import REACH_CHANNELS
 
 INPUT_CHANNELS = 6
 PREVIOUS_LIMIT = 4.0
@@ -34,27 +32,29 @@ class ResidualBlock(nn.Module):
 class CompactNetwork(nn.Module):
     """Image, signed clicks and the previous logits in, logits of the clicked object out.
 
-    Clicks enter with the image (early fusion): as balls of `CLICK_SIGMA` voxels, and as two maps that tell how much
+    Clicks enter with the image (early fusion): as balls, and as two maps that tell how much
     brighter or darker each voxel is than the tissue under the include clicks and under the exclude clicks. Blocks of
-    2x2x2 voxels travel as channels, so that no convolution runs on the full grid and no detail is lost.
+    2x2x2 voxels travel as channels, so that no convolution runs on the full grid and no detail is lost; the maps of
+    `reach`, which say what is connected with the clicks, join them there.
     """
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 192)) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(8 * INPUT_CHANNELS, widths[0], 3, padding=1, bias=False)
+        self.stem = nn.Conv3d(8 * INPUT_CHANNELS + REACH_CHANNELS, widths[0], 3, padding=1, bias=False)
         self.encoder = nn.ModuleList(ResidualBlock(w) for w in widths)
         self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
         self.head = nn.Conv3d(widths[0], 8, 3, padding=1)
 
-    def forward(self, image: Tensor, include: Tensor, exclude: Tensor, previous: Tensor) -> Tensor:
+    def forward(self, image: Tensor, include: Tensor, exclude: Tensor, previous: Tensor, reach: Tensor) -> Tensor:
         """Logits [B, 1, S, S, S] of the clicked object.
 
         Args:
             image: [B, 1, S, S, S], normalised crop, axes (D, H, W), zeros outside the volume; S a multiple of 16.
-            include, exclude: [B, 1, S, S, S], click maps as `click_map` makes them.
+            include, exclude: [B, 1, S, S, S], balls as `compact_prompt.click_map` makes them.
             previous: [B, 1, S, S, S], logits of the previous answer, zeros where there is none.
+            reach: [B, 4, S/2, S/2, S/2], as `network.reach.reach` makes them.
         """
         channels = [
             image,
@@ -64,7 +64,7 @@ class CompactNetwork(nn.Module):
             exclude,
             previous.clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT) / PREVIOUS_LIMIT,
         ]
-        x = fold(torch.cat(channels, dim=1)).contiguous(memory_format=torch.channels_last_3d)
+        x = torch.cat([fold(torch.cat(channels, dim=1)), reach], dim=1).contiguous(memory_format=torch.channels_last_3d)
         x = self.encoder[0](self.stem(x))
         skips = []
         for down, block in zip(self.down, self.encoder[1:], strict=True):
@@ -86,22 +86,6 @@ def unfold(x: Tensor) -> Tensor:
     """[B, 8, D, H, W] to [B, 1, 2D, 2H, 2W]: the inverse of `fold` for one channel."""
     b, _, d, h, w = x.shape
     return x.view(b, 2, 2, 2, d, h, w).permute(0, 4, 1, 5, 2, 6, 3).reshape(b, 1, 2 * d, 2 * h, 2 * w)
-
-
-def click_map(points: Tensor, size: int) -> Tensor:
-    """Balls around clicks.
-
-    Args:
-        points: [N, 3], voxel positions (d, h, w) in the crop; N may be 0.
-
-    Returns:
-        [size, size, size], 1 at a click and falling as a Gaussian of `CLICK_SIGMA` voxels, the maximum over the clicks.
-    """
-    if not len(points):
-        return points.new_zeros((size, size, size))
-    axis = torch.arange(size, device=points.device, dtype=points.dtype)
-    d, h, w = torch.exp(-((axis - points[:, :, None]) ** 2) / (2 * CLICK_SIGMA**2)).unbind(1)
-    return torch.einsum("nd,nh,nw->ndhw", d, h, w).amax(0)
 
 
 def relative_brightness(image: Tensor, clicks: Tensor) -> Tensor:

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
-
-import torch
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from SAM3DSegmentLib.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
+
+GPU_DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
+AMD_DRIVER = Path("/dev/kfd")
+
+
+def may_have_gpu() -> bool:
+    """Whether a driver is here through which PyTorch may find a GPU; PyTorch itself takes a second to tell."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if AMD_DRIVER.exists():
+        return True
+    try:
+        ctypes.CDLL(GPU_DRIVERS[sys.platform])
+    except (KeyError, OSError):
+        return False
+    return True
 
 
 def choose_device(name: str) -> torch.device:
@@ -15,6 +36,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         DeviceError: the device is not there.
     """
+    import torch
+
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind in present if present[kind]))
@@ -28,4 +51,11 @@ def choose_device(name: str) -> torch.device:
 
 def device_name(device: torch.device) -> str:
     """What the user calls the device, for example the graphics card's name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+
+
+def processor_name() -> str:
+    """What the user calls this computer's processor."""
+    return platform.processor() or platform.machine()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from SAM3DSegmentLib.specification import Specification
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Progress = Callable[[float], None]
 """Called with the finished fraction of the work, 0 to 1; raises `CancelledError` where the work is called off."""

@@ -12,9 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-OUTPUTS_AT_ONCE = 16
-"""Channels of one upsampled convolution that are computed together, to bound the memory in use."""
-
 
 def instance_norm(channels: int) -> nn.GroupNorm:
     """InstanceNorm without affine parameters, by the faster kernel."""
@@ -62,7 +59,7 @@ class MaskDecoder(nn.Module):
             crop.permute(0, 2, 3, 1)[:, None], size=(size,) * 3, mode="trilinear", align_corners=False
         )
         share = convolve_upsampled(heads, weight[:, : 3 * self.head_channels])
-        return share + F.conv3d(image, weight[:, 4 * self.head_channels :], padding=1)
+        return share + convolve_one_channel(image[:, 0], weight[:, 4 * self.head_channels])
 
     def forward(self, share: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, 2, S, S, S], axes (D, H, W), and the hidden features [B, half, 2H, 2W, 2D] they come from.
@@ -73,7 +70,7 @@ class MaskDecoder(nn.Module):
         """
         weight = self.cls.get_parameter("0.weight")[:, 3 * self.head_channels : 4 * self.head_channels]
         hidden = share + convolve_upsampled(self.mlahead["head5"](prompted), weight)
-        hidden = F.relu(self.cls[1](hidden))
+        hidden = F.relu(self.cls[1](hidden), inplace=True)
         logits = convolve_to_few(hidden, self.cls.get_parameter("3.weight"))
         logits = F.interpolate(logits.float(), scale_factor=2.0, mode="trilinear", align_corners=True)
         return logits.permute(0, 1, 4, 2, 3), hidden
@@ -84,29 +81,41 @@ def convolve_upsampled(x: Tensor, weight: Tensor) -> Tensor:
 
     Mixing channels and interpolating commute: the channels are mixed on the coarse grid, once for each of the 27 taps,
     then one matrix for each axis interpolates, shifts and sums the taps. An eighth of the products, the same numbers.
+    One coarse slice along D at a time is mixed and interpolated within its plane, which bounds the memory in use.
 
     Args:
         x: [B, K, S, S, S].
         weight: [O, K, 3, 3, 3].
     """
-    batch, _, n = x.shape[:3]
+    batch, inputs, n = x.shape[:3]
+    outputs = len(weight)
     up = F.interpolate(torch.eye(n, device=x.device)[None], size=2 * n, mode="linear", align_corners=True)[0].T
     padded = F.pad(up, (0, 0, 1, 1))
-    # [2n, 3n]: the columns hold, for each coarse place, its weight in each of the three taps.
-    taps = torch.stack([padded[i : i + 2 * n] for i in range(3)], -1).flatten(1)
-    coarse = x.movedim(1, -1)
-    done = []
-    for part in weight.split(OUTPUTS_AT_ONCE):
-        outputs = len(part)
-        y = coarse @ part.permute(1, 4, 3, 2, 0).reshape(-1, 27 * outputs).to(coarse.dtype)
+    # [2n, 3n]: the columns hold, for each tap, the weight of every coarse place.
+    taps = torch.cat([padded[i : i + 2 * n] for i in range(3)], 1)
+    # [(w tap, h tap), K, (d tap, O)]: the next axis to be interpolated always has its taps beside its places.
+    mixing = weight.permute(3, 2, 1, 4, 0).reshape(9, inputs, 3 * outputs).to(x.dtype)
+    slices = []
+    for coarse in x.permute(4, 0, 2, 3, 1).contiguous():
+        y = coarse.view(batch, 1, n * n, inputs) @ mixing
         matrix = taps.to(y.dtype)
-        y = matrix @ y.view(batch, n, n, 3 * n, 9 * outputs)
-        y = y.view(batch, n, n, 2 * n, 3, 3 * outputs).transpose(3, 4)
-        y = matrix @ y.reshape(batch, n, 3 * n, 6 * n * outputs)
-        y = y.view(batch, n, 2 * n, 2 * n, 3, outputs).permute(0, 1, 4, 2, 3, 5)
-        y = matrix @ y.reshape(batch, 3 * n, 4 * n * n * outputs)
-        done.append(y.view(batch, 2 * n, 2 * n, 2 * n, outputs))
-    return torch.cat(done, -1).movedim(-1, 1)
+        y = matrix @ y.view(batch, 3, 3 * n, 3 * n * outputs)
+        y = y.view(batch, 3, 2 * n, n, 3 * outputs).transpose(1, 2)
+        y = matrix @ y.reshape(batch, 2 * n, 3 * n, 3 * outputs)
+        slices.append(y.view(batch, 2 * n, 2 * n, 3, 1, outputs))
+    stacked = torch.cat(slices, 4).view(batch, 2 * n, 2 * n, 3 * n, outputs)
+    return (taps.to(stacked.dtype) @ stacked).movedim(-1, 1)
+
+
+def convolve_one_channel(x: Tensor, weight: Tensor) -> Tensor:
+    """3x3x3 convolution (zero padding 1) of one channel, as the matrix product it is: channels last, [B, O, S, S, S].
+
+    Args:
+        x: [B, S, S, S].
+        weight: [O, 3, 3, 3].
+    """
+    neighbours = F.pad(x, (1,) * 6).unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)
+    return F.linear(neighbours, weight.flatten(1).to(x.dtype)).movedim(-1, 1)
 
 
 def convolve_to_few(x: Tensor, weight: Tensor) -> Tensor:
@@ -117,8 +126,9 @@ def convolve_to_few(x: Tensor, weight: Tensor) -> Tensor:
         weight: [O, K, 3, 3, 3].
     """
     n, outputs = x.shape[2], len(weight)
-    taps = x.movedim(1, -1) @ weight.permute(1, 2, 3, 4, 0).reshape(-1, 27 * outputs).to(x.dtype)
-    padded = F.pad(taps.float(), (0, 0, 1, 1, 1, 1, 1, 1)).unflatten(-1, (3, 3, 3, outputs))
-    shifts = itertools.product(range(3), repeat=3)
-    shifted = [padded[:, h : h + n, w : w + n, d : d + n, h, w, d] for h, w, d in shifts]
-    return torch.stack(shifted).sum(0).movedim(-1, 1)
+    by_tap = weight.permute(2, 3, 4, 0, 1).flatten(0, 3).to(x.dtype)
+    taps = (by_tap @ x.flatten(2)).view(len(x), 27, outputs, n, n, n)
+    total = F.pad(torch.zeros_like(taps[:, 0], dtype=torch.float32), (1,) * 6)
+    for tap, (h, w, d) in enumerate(itertools.product(range(3), repeat=3)):
+        total[..., 2 - h : n + 2 - h, 2 - w : n + 2 - w, 2 - d : n + 2 - d] += taps[:, tap]
+    return total[..., 1:-1, 1:-1, 1:-1]

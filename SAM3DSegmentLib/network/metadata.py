@@ -10,9 +10,9 @@ from typing import Any
 
 from SAM3DSegmentLib.errors import CheckpointError
 from SAM3DSegmentLib.intensity import CropStatistics, FixedWindow
+from SAM3DSegmentLib.models.header import METADATA_KEY
 from SAM3DSegmentLib.specification import Specification
 
-METADATA_KEY = "sam3dsegment"
 COMPACT = "compact"
 SAM_ADAPTER = "sam-adapter"
 LARGEST_SIZE = 1 << 14

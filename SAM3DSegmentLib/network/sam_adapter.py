@@ -71,10 +71,12 @@ class SamAdapter(nn.Module):
         """Logits [2, S, S, S] of background and tumour, axes (D, H, W), float32.
 
         Args:
-            points: [N, 3], clicks (d, h, w) in voxels of the crop.
+            points: [N, 3], clicks (d, h, w) in voxels of the crop; not read by a network without clicks.
             include: [N] bool, whether each click includes; read by a network with additions only.
             previous: [S, S, S], tumour logits of the answer before, or None; read by a network with additions only.
         """
+        if not self.sizes.clicks:
+            return self.decoder(encoding.share, encoding.deepest)[0][0]
         deepest, offset = encoding.deepest, None
         if self.additions is not None:
             offset = self.additions.click_offset(include, self.prompt.position_code(points))

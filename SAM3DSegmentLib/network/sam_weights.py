@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,7 +30,9 @@ def read_sam(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def untrained_network(sam: dict[str, Tensor], window: int = 8, channels: int = 256) -> SamAdapter:
+def untrained_network(
+    sam: dict[str, Tensor], window: int = 8, channels: int = 256, adapter: str = "spatial", clicks: bool = True
+) -> SamAdapter:
     """SAM in 3D: frozen parts and LayerNorms from SAM, `rel_pos_d` the mean of its two tables, adapters the identity.
 
     Slices are averaged and depth adds nothing; necks, prompt encoder and decoder are drawn at random.
@@ -38,11 +41,12 @@ def untrained_network(sam: dict[str, Tensor], window: int = 8, channels: int = 2
         sam: SAM's state dict; its shapes tell the ViT.
         window: edge of an attention window in tokens.
         channels: of each feature.
+        adapter, clicks: see `AdapterSizes`.
 
     Raises:
         CheckpointError: keys are missing or misshapen, or weights are not finite; it names each.
     """
-    network = SamAdapter(sizes_of(sam, window, channels))
+    network = SamAdapter(replace(sizes_of(sam, window, channels), adapter=adapter, clicks=clicks))
     frozen = frozen_tensors_of_sam(sam)
     norms = {
         OUR_PREFIX + key[len(SAM_PREFIX) :]: value

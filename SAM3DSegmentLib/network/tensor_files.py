@@ -16,9 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from SAM3DSegmentLib.errors import CheckpointError, ExportError
-
-LARGEST_HEADER = 1 << 22
-"""Bytes; the header of the largest checkpoint here is a fiftieth of it."""
+from SAM3DSegmentLib.models.header import LARGEST_HEADER
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -32,11 +32,10 @@ class WindowAttention(nn.Module):
         self.lr = nn.Parameter(torch.ones(()))
 
     def position_tables(self) -> Tensor:
-        """[3, w, w, c]: for each axis (H, W, D), `lr * R[i - j]`."""
+        """[c, 3 (2w - 1)]: for each axis (H, W, D), `lr * sqrt(c) * R` from the largest difference to the smallest."""
         stored = torch.stack([self.rel_pos_h, self.rel_pos_w, self.rel_pos_d]).mT
-        tables = F.interpolate(stored, size=2 * self.window - 1, mode="linear", align_corners=False).mT
-        place = torch.arange(self.window, device=stored.device)
-        return self.lr * tables[:, place[:, None] - place + self.window - 1]
+        tables = F.interpolate(stored, size=2 * self.window - 1, mode="linear", align_corners=False)
+        return (self.lr * tables.shape[1] ** 0.5 * tables.flip(-1)).transpose(0, 1).flatten(1)
 
     def forward(self, x: Tensor, tables: Tensor, regions: Tensor | None) -> Tensor:
         """Attended tokens [N, w^3, C].
@@ -47,26 +46,40 @@ class WindowAttention(nn.Module):
             regions: [N, w^3, 8], one-hot region of each token, or None where every window is of one region.
         """
         count, tokens, width = x.shape
-        w, c = self.window, width // self.heads
-        q, k, v = self.qkv(x).view(count, tokens, 3, self.heads, c).permute(2, 0, 3, 1, 4)
-        grid = q.reshape(count, self.heads, w, w, w, c)
-        h_table, w_table, d_table = tables.to(q.dtype)
-        queries = [
-            q * c**-0.5,
-            torch.einsum("nahwdc,hkc->nahwdk", grid, h_table).flatten(2, 4),
-            torch.einsum("nahwdc,wkc->nahwdk", grid, w_table).flatten(2, 4),
-            torch.einsum("nahwdc,dkc->nahwdk", grid, d_table).flatten(2, 4),
-        ]
-        keys = [k, place_codes(w, k).expand(count, self.heads, -1, -1)]
+        c = width // self.heads
+        qkv = self.qkv(x).view(count, tokens, 3, self.heads, c)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        by_head = qkv[:, :, 0].flatten(0, 1).transpose(0, 1)
+        products = (by_head @ tables.to(q.dtype)).unflatten(1, (count, tokens)).transpose(0, 1)
+        queries = [q, *(part.to(q.dtype) for part in products_by_place(products, self.window))]
+        keys = [k, place_codes(self.window, k).expand(count, self.heads, -1, -1)]
         if regions is not None:
             codes = regions.to(q.dtype)[:, None].expand(-1, self.heads, -1, -1)
-            queries.append(OTHER_REGION * (1 - codes))
+            queries.append(OTHER_REGION * c**0.5 * (1 - codes))
             keys.append(codes)
         query, key = torch.cat(queries, -1), torch.cat(keys, -1)
         # The fused kernels want values as wide as keys: the padding is cheaper than their absence.
         value = F.pad(v, (0, query.shape[-1] - c))
-        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., :c]
+        attended = F.scaled_dot_product_attention(query, key, value, scale=c**-0.5)[..., :c]
         return self.proj(attended.transpose(1, 2).reshape(count, tokens, width))
+
+
+def products_by_place(products: Tensor, window: int) -> list[Tensor]:
+    """For each axis (H, W, D), the products of each query with the differences to the w places, [N, heads, w^3, w].
+
+    Args:
+        products: [N, heads, w^3, 3 (2w - 1)], of each query with the columns of `position_tables`.
+    """
+    differences = 2 * window - 1
+    parts = []
+    for axis, columns in enumerate(products.unflatten(2, (window,) * 3).split(differences, -1)):
+        # The row of a token at place i begins at column w - 1 - i: each step along the axis moves one column back.
+        strides = list(columns.stride())
+        strides[2 + axis] -= 1
+        start = columns.storage_offset() + window - 1
+        places = columns.as_strided((*columns.shape[:-1], window), strides, start)
+        parts.append(places.flatten(2, 4))
+    return parts
 
 
 def place_codes(window: int, like: Tensor) -> Tensor:
@@ -88,16 +101,15 @@ def shifted_regions(size: int, window: int, device: torch.device) -> Tensor:
     return F.one_hot(split_windows(region[None, ..., None], window)[..., 0], REGIONS)
 
 
+def window_order(size: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """[n, w^3], where the tokens of each window lie in the flattened cube of `size` tokens, rolled by `-shift`."""
+    place = torch.arange(size**3, device=device).view(size, size, size).roll((-shift,) * 3, (0, 1, 2))
+    return split_windows(place[None, ..., None], window)[..., 0]
+
+
 def split_windows(x: Tensor, window: int) -> Tensor:
     """[B, S, S, S, C] to [B n, w^3, C]."""
     batch, size, _, _, width = x.shape
     n = size // window
     x = x.view(batch, n, window, n, window, n, window, width)
     return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, window**3, width)
-
-
-def join_windows(windows: Tensor, window: int, size: int) -> Tensor:
-    """[B n, w^3, C] to [B, S, S, S, C]: the inverse of `split_windows`."""
-    n, width = size // window, windows.shape[-1]
-    x = windows.view(-1, n, n, n, window, window, window, width)
-    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, size, size, size, width)

@@ -1,0 +1,68 @@
+"""Half precision of the adapter network: the mask of float32, and only where a device is fast at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from SAM3DSegmentLib.evaluation.metrics import dice
+from SAM3DSegmentLib.geometry import Volume
+from SAM3DSegmentLib.intensity import CropStatistics
+from SAM3DSegmentLib.network.adapter_predictor import AdapterPredictor, compute_dtype
+from SAM3DSegmentLib.network.interface import CropClick
+from SAM3DSegmentLib.scan import read_scan
+from SAM3DSegmentLib.specification import Specification
+from Testing.reduced_network import SIZES, random_crop, random_network
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "test"
+CPU = torch.device("cpu")
+CLICK = CropClick((16.0, 16.0, 16.0), True)
+TUMOUR = (26, 67, 76)
+"""(k, j, i) of a voxel in the labelled tumour of the scan STS_003_CT."""
+
+
+def ignore(fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
+def real_crop() -> Tensor:
+    """[32, 32, 32], 4 mm, around a tumour."""
+    path = DATA / "STS_003_CT_image.nii.gz"
+    if not path.is_file():
+        pytest.skip("the scan STS_003_CT is not at ../shared/data/test")
+    volume: Volume = read_scan(path)
+    voxels, inside = volume.crop_around(volume.ras(TUMOUR), 4.0, (SIZES.crop,) * 3).cut(volume.voxels)
+    return torch.from_numpy(CropStatistics().apply(voxels, inside))
+
+
+def logits(dtype: torch.dtype | None, crop: Tensor) -> Tensor:
+    """Of the reduced network, its products in `dtype`."""
+    specification = Specification("test", "1", "0" * 64, SIZES.crop, (1.0,), CropStatistics(), False, False)
+    predictor = AdapterPredictor(random_network(), specification, CPU, dtype)
+    return predictor.decode(predictor.encode(crop, ignore), [CLICK], None, ignore)
+
+
+@pytest.mark.parametrize("crop", [random_crop, real_crop])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_gives_the_mask_of_float32(dtype: torch.dtype, crop: Callable[[], Tensor]) -> None:
+    exact, rounded = logits(None, crop()), logits(dtype, crop())
+    assert rounded.dtype == torch.float32
+    print(
+        dtype,
+        crop.__name__,
+        dice((exact > 0).numpy(), (rounded > 0).numpy()),
+        (rounded - exact).abs().mean() / exact.std(),
+    )
+    assert dice((exact > 0).numpy(), (rounded > 0).numpy()) >= 0.99
+
+
+@pytest.mark.parametrize(("told", "expected"), [({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, None)])
+def test_a_cpu_computes_in_bfloat16_only_where_it_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, bool], expected: torch.dtype | None
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert compute_dtype(CPU) is expected
