@@ -8,12 +8,16 @@ SCAN ?=
 INCLUDE ?=
 EXCLUDE ?=
 TRAINING_DATA ?= ../shared/data/sarcoma_train
+PROCESSES ?= 2
 
-.PHONY: demo test bench lint format train-compact system-packages
+.PHONY: demo view test bench lint format train-compact system-packages
 
 demo: $(READY)
 	$(BIN)/sam3dsegment demo --out demo $(if $(SCAN),--scan "$(SCAN)") \
 		$(foreach point,$(INCLUDE),--include $(point)) $(foreach point,$(EXCLUDE),--exclude $(point))
+
+view: $(READY) system-packages
+	$(BIN)/sam3dsegment view $(if $(SCAN),"$(SCAN)")
 
 test: $(READY) system-packages
 	$(BIN)/python -m pytest
@@ -31,7 +35,8 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 train-compact: $(READY)
-	$(BIN)/python -m training.compact.train --data $(TRAINING_DATA) --out runs/compact
+	OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node $(PROCESSES) -m training train \
+		--config training/configs/compact.yaml --set source=$(TRAINING_DATA)
 
 # torch first: every other package is then content with it, whichever build the machine's package index offers.
 $(READY): pyproject.toml constraints.txt

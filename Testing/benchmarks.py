@@ -1,6 +1,7 @@
 """Benchmarks of the road from a click to a segment: `make bench`. Medians; ratios are taken within one run.
 
-python -m Testing.benchmarks [NAME ...]     (clicks, cold-start, memory, sam-adapter; all by default)
+python -m Testing.benchmarks [NAME ...]     (all by default: clicks, cold-start, engine, memory, sam-adapter,
+                                            training, viewer)
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.geometry import Volume
 from Testing.bench_adapter import sam_adapter
+from Testing.bench_engine import engine
+from Testing.bench_viewer import viewer
 
 ROOT = Path(__file__).resolve().parents[1]
 REPEATS = 7
@@ -120,8 +123,11 @@ def peak_memory() -> float:
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "clicks": clicks,
     "cold-start": cold_start,
+    "engine": engine,
     "memory": memory,
     "sam-adapter": sam_adapter,
+    "training": lambda: subprocess.run([sys.executable, "-m", "Testing.bench_training"], cwd=ROOT, check=True),
+    "viewer": viewer,
 }
 
 

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from SAM3DSegmentLib.evaluation.simulated_user import next_click
-from SAM3DSegmentLib.network.compact import CROP_SIZE, CompactNetwork, click_map
+from SAM3DSegmentLib.geometry import Point
+from SAM3DSegmentLib.network.compact import CompactNetwork
+from SAM3DSegmentLib.network.compact_prompt import click_map
+from SAM3DSegmentLib.network.reach import reach
 from training.compact.samples import Sample
 
 VALIDATION_CLICKS = (1, 3, 5)
@@ -22,8 +25,8 @@ class ClickedBatch:
         self.target = target
         self.rng = rng
         self.previous = torch.zeros_like(image)
-        self.include: list[list[list[float]]] = [[] for _ in image]
-        self.exclude: list[list[list[float]]] = [[] for _ in image]
+        self.include: list[list[Point]] = [[] for _ in image]
+        self.exclude: list[list[Point]] = [[] for _ in image]
 
     def click(self, noisy_share: float) -> None:
         """Each sample's user makes the next click; `noisy_share` of them not where it is deepest."""
@@ -33,18 +36,25 @@ class ClickedBatch:
             noisy = self.rng.random() < noisy_share
             click = next_click(reference, answer if include else None, CROP_SPACING, self.rng, noisy)
             if click:
-                (include if click[1] else exclude).append([float(c) for c in click[0]])
+                (include if click[1] else exclude).append(tuple(float(c) for c in click[0]))
 
     def answer(self, network: CompactNetwork, drop_previous: bool = False) -> Tensor:
         """Logits [B, 1, S, S, S] for the clicks so far; they become the previous answer."""
         previous = torch.zeros_like(self.previous) if drop_previous else self.previous
-        logits: Tensor = network(self.image, self._maps(self.include), self._maps(self.exclude), previous)
+        logits: Tensor = network(
+            self.image, self._maps(self.include), self._maps(self.exclude), previous, self._reach()
+        )
         self.previous = logits.detach().float()
         return logits
 
-    def _maps(self, clicks: list[list[list[float]]]) -> Tensor:
-        points = [torch.tensor(p, device=self.image.device).reshape(-1, 3) for p in clicks]
-        return torch.stack([click_map(p, CROP_SIZE) for p in points])[:, None]
+    def _maps(self, clicks: list[list[Point]]) -> Tensor:
+        maps = np.stack([click_map(positions, self.image.shape[-1]) for positions in clicks])
+        return torch.from_numpy(maps)[:, None].to(self.image.device)
+
+    def _reach(self) -> Tensor:
+        images = self.image[:, 0].cpu().numpy()
+        maps = [reach(image, *clicks) for image, *clicks in zip(images, self.include, self.exclude, strict=True)]
+        return torch.from_numpy(np.stack(maps)).to(self.image.device)
 
     def dice(self) -> Tensor:
         """[B], overlap of the last answer with the target."""

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from SAM3DSegmentLib.intensity import CropStatistics
-from SAM3DSegmentLib.network.compact import CROP_SIZE
+from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE
+from training.compact.implanted import anatomy_sample, implanted_sample
 from training.compact.sarcoma import Case, real_sample
 from training.compact.synthetic import synthetic_sample, uniform
 
@@ -16,37 +17,52 @@ Sample = tuple[Tensor, Tensor]
 """Image, float32 and normalised, and target, boolean: both [1, S, S, S]."""
 
 
+TUMOURS, IMPLANTED, ANATOMY = 0.45, 0.18, 0.12
+"""Shares of the samples; the rest is synthetic."""
+
+EARLY_SIZE, EARLY_SHARE = 48, 0.7
+"""Edge in voxels of the crops of the first samples, and how many those are: they cost less than half as much."""
+
+
 class Samples(Dataset[Sample]):
     """Sample `n` of a seed is always the same."""
 
-    def __init__(self, cases: list[Case], length: int, seed: int, real_share: float) -> None:
+    def __init__(self, cases: list[Case], length: int, seed: int) -> None:
         self.cases = cases
         self.length = length
         self.seed = seed
-        self.real_share = real_share
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng((self.seed, index))
-        if self.cases and rng.random() < self.real_share:
-            image, target, inside = real_sample(self.cases[int(rng.integers(len(self.cases)))], CROP_SIZE, rng)
+        size = EARLY_SIZE if index % self.length < EARLY_SHARE * self.length else CROP_SIZE
+        kind = rng.random()
+        case = self.cases[int(rng.integers(len(self.cases)))]
+        if kind < TUMOURS:
+            drawn = real_sample(case, size, rng)
+        elif kind < TUMOURS + IMPLANTED:
+            drawn = implanted_sample(case, size, rng)
+        elif kind < TUMOURS + IMPLANTED + ANATOMY:
+            drawn = anatomy_sample(case, size, rng)
         else:
-            image, target = synthetic_sample(CROP_SIZE, rng)
-            inside = inside_volume(rng)
+            drawn = (*synthetic_sample(size, rng), inside_volume(size, rng))
+        if drawn is None:
+            return self[index + self.length]
+        image, target, inside = drawn
         target = target & inside
         if not target.any():
             return self[index + self.length]
         return network_input(image, inside), target[None]
 
 
-def inside_volume(rng: np.random.Generator) -> Tensor:
+def inside_volume(size: int, rng: np.random.Generator) -> Tensor:
     """[S, S, S], False beyond a random face in some samples, as where a crop reaches out of the volume."""
-    inside = torch.ones((CROP_SIZE,) * 3, dtype=torch.bool)
+    inside = torch.ones((size,) * 3, dtype=torch.bool)
     if rng.random() < 0.3:
-        axis, width = int(rng.integers(3)), int(uniform(rng, 1, CROP_SIZE * 0.4))
-        start = 0 if rng.random() < 0.5 else CROP_SIZE - width
+        axis, width = int(rng.integers(3)), int(uniform(rng, 1, size * 0.4))
+        start = 0 if rng.random() < 0.5 else size - width
         inside.narrow(axis, start, width).fill_(False)
     return inside
 

@@ -1,24 +1,25 @@
-"""Train the compact network: synthetic volumes and real tumours, clicks simulated as the product's users make them.
+"""Train the compact network: synthetic volumes and real scans, clicks simulated as the product's users make them.
 
-    python -m training.compact.train --data FOLDER --out FOLDER [--steps N] [--seed N]
+    python -m training train --config training/configs/compact.yaml
 
-Uses a CUDA GPU where there is one, the CPU otherwise; the same seed draws the same samples. Interrupted, the same
-command goes on from `state.pt` in the output folder.
+On a GPU where there is one, on the CPU otherwise; under `torchrun` each step is shared among processes, which on a CPU
+pays for a single machine too (one thread each). The same seed draws the same samples. Interrupted, it goes on from the
+state saved last.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import csv
 import json
 import math
 import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from monai.losses import DiceCELoss
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
@@ -29,59 +30,56 @@ from SAM3DSegmentLib.network.metadata import Metadata
 from training.compact.clicked_batch import ClickedBatch, validate
 from training.compact.samples import Samples, split_by_patient, validation_samples
 from training.compact.sarcoma import load_cases
+from training.configuration import Configuration
+from training.processes import Processes, joined
+from training.run_state import RunState, conditions_of
 
 VALIDATION_PATIENTS = 5
 VALIDATION_CROPS = 24
-PEAK_RATE = 8e-4
-WEIGHT_DECAY = 1e-2
 NOISY_SHARE = 0.6
 DROPPED_SHARE = 0.15
 """Of the answers, how many the network must correct without seeing its previous one."""
 
-SKIPPED_ROUNDS = (0, 0, 1, 2, 3)
+SKIPPED_ROUNDS = (0, 0, 1, 2, 4)
 """Rounds of clicks that pass without a gradient between the two that train, drawn for each batch."""
 
 AVERAGE_DECAY = 0.998
 ZOOM_LEVELS = (0.75, 1.5, 3.0, 6.0)
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of NAME_image.nii.gz and NAME_label.nii.gz")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--real-share", type=float, default=0.5, help="of the samples, those from real scans")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=250, help="steps between validations and saved states")
-    return parser.parse_args()
+BEST_FILE, LAST_FILE = "best.safetensors", "compact.safetensors"
 
 
 class Trainer:
     """The network in training, its running average (which is what is shipped), and the optimiser."""
 
-    def __init__(self, device: torch.device, steps: int) -> None:
-        self.device = device
+    def __init__(self, configuration: Configuration, processes: Processes, steps: int) -> None:
+        self.configuration = configuration
+        self.processes = processes
         self.steps = steps
         self.step = 0
-        self.network = CompactNetwork().to(device, memory_format=torch.channels_last_3d)
+        self.best = 0.0
+        self.network = CompactNetwork()
+        if configuration.backbone:
+            weights = load_file(configuration.backbone)
+            self.network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        self.network.to(processes.device, memory_format=torch.channels_last_3d)
+        self.shared = processes.share(self.network)
         self.average = copy.deepcopy(self.network)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=PEAK_RATE, weight_decay=WEIGHT_DECAY)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=configuration.weight_decay)
         self.loss = DiceCELoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
 
     def train(self, batch: ClickedBatch) -> tuple[float, float]:
         """Two updates: on the answer to the first click, and on one to later, corrective clicks; their losses."""
-        skipped = int(batch.rng.choice(SKIPPED_ROUNDS))
+        device = self.processes.device.type
+        lower = self.configuration.precision == "bf16" and device == "cuda"
+        # Drawn by the step alone: every process runs the same rounds, whose gradients meet.
+        skipped = int(np.random.default_rng((self.configuration.seed, 4, self.step)).choice(SKIPPED_ROUNDS))
         losses = []
         for n in range(skipped + 2):
             batch.click(NOISY_SHARE)
             trains = n in (0, skipped + 1)
             drop_previous = bool(batch.rng.random() < DROPPED_SHARE)
-            with (
-                torch.set_grad_enabled(trains),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"),
-            ):
-                logits = batch.answer(self.network, drop_previous)
+            with torch.set_grad_enabled(trains), torch.autocast(device, torch.bfloat16, enabled=lower):
+                logits = batch.answer(self.shared if trains else self.network, drop_previous)
             if trains:
                 losses.append(self._update(self.loss(logits.float(), batch.target.float())))
         self.step += 1
@@ -89,10 +87,10 @@ class Trainer:
 
     def _update(self, loss: Tensor) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.steps)
+            group["lr"] = self.configuration.learning_rate * part_of_peak(self.step, self.steps)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.configuration.gradient_clip)
         self.optimizer.step()
         decay = min(AVERAGE_DECAY, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -100,72 +98,113 @@ class Trainer:
                 kept.lerp_(current, 1 - decay)
         return loss.item()
 
-    def save(self, path: Path) -> None:
-        """Written beside, then renamed: a state is never half there."""
-        partial = path.with_suffix(".partial")
-        parts = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
-        torch.save({"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}, partial)
-        partial.replace(path)
+    def save(self) -> None:
+        """Replace the saved state.
 
-    def load(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+        Raises:
+            ExportError: the folder cannot be written.
+        """
+        RunState(
+            conditions=conditions_of(self.configuration, self.processes.count),
+            step=self.step,
+            backbone_sha256="",
+            best=self.best,
+            rows=[],
+            network={
+                f"{part}.{name}": value.cpu()
+                for part, network in (("network", self.network), ("average", self.average))
+                for name, value in network.state_dict().items()
+            },
+            optimizer=self.optimizer.state_dict(),
+        ).save(self.configuration.out)
+
+    def resume(self) -> None:
+        """Go on from the saved state, where there is one.
+
+        Raises:
+            CheckpointError: it is damaged.
+            ConfigurationError: it belongs to another run.
+        """
+        state = RunState.load(self.configuration.out, conditions_of(self.configuration, self.processes.count))
+        if state is None:
+            return
+        for part, network in (("network", self.network), ("average", self.average)):
+            start = f"{part}."
+            network.load_state_dict(
+                {name.removeprefix(start): value for name, value in state.network.items() if name.startswith(start)}
+            )
+        self.optimizer.load_state_dict(state.optimizer)
+        self.step, self.best = state.step, state.best
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Linear warm-up over 2 % of the steps, then a cosine to 1 %."""
+def part_of_peak(step: int, steps: int) -> float:
+    """The learning rate as a part of its peak: linear warm-up over 2 % of the steps, then a cosine to 1 %."""
     warm_up = max(1, steps // 50)
     if step < warm_up:
-        return PEAK_RATE * (step + 1) / warm_up
+        return (step + 1) / warm_up
     progress = min(1.0, (step - warm_up) / max(1, steps - warm_up))
-    return PEAK_RATE * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def metadata(steps: int, batch: int, scores: dict[str, float]) -> Metadata:
+def metadata(configuration: Configuration, steps: int, batch: int, scores: dict[str, float]) -> Metadata:
     """What the checkpoint says of itself."""
     return Metadata(
-        name="compact",
-        version="1",
-        task="any object under the clicks, tumours first",
+        name=configuration.name,
+        version="2",
+        task=configuration.task,
         intensity=CropStatistics(),
         spacings=ZOOM_LEVELS,
         signed=True,
         antialias=True,
         training_data=(
-            f"{steps} steps of {batch} crops: synthetic volumes, and sarcomas of 28 patients of the TCIA collection "
-            "Soft-tissue-Sarcoma (CC BY 3.0, Vallieres et al. 2015) as prepared for IBSI by A. Zwanenburg"
+            f"{steps} steps of {batch} crops: synthetic volumes; sarcomas, anatomy and implanted lesions in the scans of "
+            "28 patients of the TCIA collection Soft-tissue-Sarcoma (CC BY 3.0, Vallieres et al. 2015) as prepared "
+            "for IBSI by A. Zwanenburg"
         ),
         metrics=scores,
         licence="Apache-2.0",
     )
 
 
-def main() -> None:
-    options = arguments()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(options.seed)
-    options.out.mkdir(parents=True, exist_ok=True)
-    training, held_out = split_by_patient(load_cases(options.data), VALIDATION_PATIENTS, options.seed)
-    validation = validation_samples(held_out, VALIDATION_CROPS)
-    trainer = Trainer(device, options.steps)
-    state = options.out / "state.pt"
-    if state.exists():
-        trainer.load(state)
+def run(configuration: Configuration) -> None:
+    """Train by a configuration; its `source` is a folder of NAME_image.nii.gz and NAME_label.nii.gz (label 1).
 
-    samples = Samples(training, options.steps * options.batch, options.seed, options.real_share)
-    remaining = Subset(samples, range(trainer.step * options.batch, len(samples)))
-    workers = 1 if device.type == "cpu" else 12
-    loader = DataLoader(remaining, options.batch, num_workers=workers, prefetch_factor=8)
-    log = csv.writer((options.out / "log.csv").open("a", newline="", buffering=1))
+    `best.safetensors` in the run's folder is the checkpoint of the best validation so far, `compact.safetensors` that
+    of the last one, `log.csv` holds a line for each.
+
+    Raises:
+        ConfigurationError: the folder holds another run.
+        CheckpointError: its state is damaged.
+        ExportError: it cannot be written.
+    """
+    with joined() as processes:
+        train(configuration, processes)
+
+
+def train(configuration: Configuration, processes: Processes) -> None:
+    """As `run`, as one of the processes that share it."""
+    seed, batch_size, device = configuration.seed, configuration.batch_size, processes.device
+    together = batch_size * processes.count
+    steps = configuration.epochs * (configuration.samples_per_epoch or 500) // together
+    every = max(1, configuration.validation_every * (configuration.samples_per_epoch or 500) // together)
+    torch.manual_seed(seed)
+    configuration.out.mkdir(parents=True, exist_ok=True)
+    training, held_out = split_by_patient(load_cases(configuration.source), VALIDATION_PATIENTS, seed)
+    validation = validation_samples(held_out, VALIDATION_CROPS)
+    trainer = Trainer(configuration, processes, steps)
+    trainer.resume()
+
+    samples = Samples(training, steps * together, seed)
+    mine = Subset(samples, range(trainer.step * together + processes.rank, len(samples), processes.count))
+    workers = configuration.workers
+    loader = DataLoader(mine, batch_size, num_workers=workers, prefetch_factor=8 if workers else None)
+    log = open_log(configuration) if processes.rank == 0 else None
     started = time.monotonic()
     losses: list[tuple[float, float]] = []
     for image, target in loader:
-        rng = np.random.default_rng((options.seed, 3, trainer.step))
+        rng = np.random.default_rng((seed, 3, trainer.step, processes.rank))
         losses.append(trainer.train(ClickedBatch(image.to(device), target.to(device), rng)))
-        if trainer.step % options.every and trainer.step != options.steps:
+        if log is None or (trainer.step % every and trainer.step != steps):
             continue
         first, later = np.mean(losses, axis=0)
         losses = []
@@ -173,10 +212,14 @@ def main() -> None:
         row = {"step": trainer.step, "first_click_loss": first, "later_click_loss": later, **scores}
         print(json.dumps({**row, "minutes": (time.monotonic() - started) / 60}), flush=True)
         log.writerow([f"{value:.5g}" for value in row.values()])
-        described = metadata(trainer.step, options.batch, scores)
-        save_compact(trainer.average, described, options.out / "compact.safetensors")
-        trainer.save(state)
+        described = metadata(configuration, trainer.step, together, scores)
+        save_compact(trainer.average, described, configuration.out / LAST_FILE)
+        score = float(np.mean(list(scores.values())))
+        if score > trainer.best:
+            trainer.best = score
+            save_compact(trainer.average, described, configuration.out / BEST_FILE)
+        trainer.save()
 
 
-if __name__ == "__main__":
-    main()
+def open_log(configuration: Configuration) -> Any:
+    return csv.writer((configuration.out / "log.csv").open("a", newline="", buffering=1))

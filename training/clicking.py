@@ -1,0 +1,41 @@
+"""Clicks in training, as the product's users make them: one into the target, then corrections of each answer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from SAM3DSegmentLib.evaluation.simulated_user import next_click
+from SAM3DSegmentLib.geometry import BoolArray
+
+CROP_SPACING = (1.0, 1.0, 1.0)
+
+
+class CropUser:
+    """A simulated user, and the clicks made so far on one crop.
+
+    Attributes:
+        positions: voxel (d, h, w) of each click.
+        include: whether each click includes.
+
+    Args:
+        target: [S, S, S].
+    """
+
+    def __init__(self, target: BoolArray, rng: np.random.Generator) -> None:
+        self.positions: list[tuple[int, int, int]] = []
+        self.include: list[bool] = []
+        self._target = target
+        self._rng = rng
+
+    def click(self, answer: BoolArray | None, noisy_share: float) -> None:
+        """Make the next click; none where the answer equals the target.
+
+        Args:
+            answer: [S, S, S], to the clicks so far; None before the first.
+            noisy_share: how likely the click is not where the error is deepest.
+        """
+        noisy = bool(self._rng.random() < noisy_share)
+        click = next_click(self._target, answer, CROP_SPACING, self._rng, noisy)
+        if click:
+            self.positions.append(click[0])
+            self.include.append(click[1])
