@@ -1,4 +1,4 @@
-"""The command line: `sam3dsegment segment | demo | evaluate | models | engine`."""
+"""The command line: `sam3dsegment segment | demo | view | info | replay | evaluate | models | engine`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from SAM3DSegmentLib import __version__
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import CancelledError, NoIncludeClickError, UserError
+from SAM3DSegmentLib.evaluation import command as evaluation
 
 if TYPE_CHECKING:
     from SAM3DSegmentLib.geometry import BoolArray, Volume
@@ -59,14 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 where the user's input is at fault, with one line that says so."""
     options = parser().parse_args(joined_points(sys.argv[1:] if arguments is None else arguments))
     try:
-        options.run(options)
+        return options.run(options) or 0
     except UserError as error:
         print(f"sam3dsegment: {error}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, CancelledError):
         print("sam3dsegment: cancelled", file=sys.stderr)
         return 130
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,13 +88,28 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for tumour.seg.nrrd and tumour.png")
     add_engine(demo)
 
-    evaluate = add_command(commands, "evaluate", run_evaluate, "measure quality with simulated users")
-    evaluate.add_argument("--data", type=Path, required=True, help="folder of CASE_image.nii.gz and CASE_label.nii.gz")
-    evaluate.add_argument("--cases", type=Path, required=True, help="TSV with the columns case and label_value")
-    evaluate.add_argument("--label-column", default="label_value", help="column that holds the label's value")
-    evaluate.add_argument("--clicks", type=int, default=10, help="clicks on each structure")
-    evaluate.add_argument("--out", type=Path, required=True, help="folder for the report")
+    view = add_command(commands, "view", run_view, "click in a browser: Slicer's views without Slicer")
+    view.add_argument("scan", type=Path, nargs="?", help="a scan of yours instead of the phantom")
+    add_engine(view)
+    view.add_argument("--host", default="127.0.0.1", help="address to bind to; beyond this computer at your own risk")
+    view.add_argument("--port", type=int, default=8080, help="0 for any that is free")
+    view.add_argument("--upload-limit", type=int, default=4000, metavar="MB", help="of one upload")
+    view.add_argument("--no-browser", action="store_true", help="print the address only")
+
+    evaluate = add_command(commands, "evaluate", evaluation.run, "measure quality with simulated users")
+    evaluation.add_arguments(evaluate)
     add_engine(evaluate)
+
+    info = add_command(commands, "info", run_info, "how the segments of a file were made")
+    info.add_argument("file", type=Path, help="FILE.seg.nrrd")
+    info.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+    replay = add_command(commands, "replay", run_replay, "make the segments of a file again from their clicks")
+    replay.add_argument("file", type=Path, help="FILE.seg.nrrd")
+    replay.add_argument("scan", type=Path, help="the scan that it was made on")
+    add_engine(replay)
+    replay.set_defaults(model=None)
+    replay.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     models = add_command(commands, "models", run_models_list, "list, download, import, convert and delete models")
     actions = models.add_subparsers(metavar="ACTION")
@@ -115,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], summary: str
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
     command.set_defaults(run=run)
@@ -209,12 +224,50 @@ def refined(session: HeadlessSession, first: Click, reference: BoolArray) -> lis
     return answers
 
 
-def run_evaluate(options: argparse.Namespace) -> None:
-    from SAM3DSegmentLib.evaluation.report import run_evaluation
+def run_view(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.viewer.server import ViewerOptions, run_viewer
 
-    with Engine(options.model, options.device) as engine:
-        engine.start()
-        run_evaluation(options.data, options.cases, options.label_column, engine, options.clicks, options.out)
+    run_viewer(
+        ViewerOptions(
+            scan=options.scan,
+            model=options.model,
+            device=options.device,
+            host=options.host,
+            port=options.port,
+            upload_limit=options.upload_limit * 1_000_000,
+            browser=not options.no_browser,
+        ),
+        lambda text: print(text, flush=True),
+    )
+
+
+def run_info(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.replay import read_records
+
+    records = read_records(options.file)
+    if options.json:
+        print(json.dumps({"file": str(options.file), "segments": [record.as_json() for record in records]}))
+        return
+    for record in records:
+        print(record.name)
+        for line in record.lines():
+            print(f"  {line}")
+
+
+def run_replay(options: argparse.Namespace) -> int:
+    """0 where every segment comes out equal, 1 where one does not."""
+    from SAM3DSegmentLib.replay import Recording, replay_all
+    from SAM3DSegmentLib.scan import read_scan
+
+    with Recording(options.file, read_scan(options.scan)) as recording:
+        replayed = replay_all(recording, options.model, options.device)
+    if options.json:
+        segments = [{"segment": segment.name, **asdict(outcome)} for segment, outcome in replayed]
+        print(json.dumps({"file": str(options.file), "segments": segments}))
+    else:
+        for segment, outcome in replayed:
+            print(f"{segment.name}: {outcome}")
+    return 0 if all(outcome.equal for _, outcome in replayed) else 1
 
 
 def run_models_list(options: argparse.Namespace) -> None:

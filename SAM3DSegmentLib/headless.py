@@ -88,7 +88,7 @@ class HeadlessSession:
             self._segmentation_node, self._segment_id, self._volume_node, prediction.box, prediction.mask
         )
         model = self._engine.specification
-        record = Provenance(tuple(clicks), model.name, model.version, model.sha256, __version__)
+        record = Provenance(tuple(clicks), model.name, model.version, model.sha256, __version__, self._engine.device)
         write_provenance(self._segmentation_node, self._segment_id, record)
         seconds = time.perf_counter() - start
         return Answer(clicks[-1], seconds, prediction, measure(self.volume, prediction.mask))

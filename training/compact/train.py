@@ -157,8 +157,8 @@ def metadata(configuration: Configuration, steps: int, batch: int, scores: dict[
         signed=True,
         antialias=True,
         training_data=(
-            f"{steps} steps of {batch} crops: synthetic volumes; sarcomas, anatomy and implanted lesions in the scans of "
-            "28 patients of the TCIA collection Soft-tissue-Sarcoma (CC BY 3.0, Vallieres et al. 2015) as prepared "
+            f"{steps} steps of {batch} crops: synthetic volumes; sarcomas, anatomy and implanted lesions in scans "
+            "of 28 patients of the TCIA collection Soft-tissue-Sarcoma (CC BY 3.0, Vallieres et al. 2015) as prepared "
             "for IBSI by A. Zwanenburg"
         ),
         metrics=scores,

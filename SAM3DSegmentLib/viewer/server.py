@@ -1,0 +1,106 @@
+"""The viewer's server: `sam3dsegment view` until Ctrl+C."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import webbrowser
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from trame.app import get_server
+from trame_server.utils.asynchronous import create_task
+
+from SAM3DSegmentLib.errors import UserError
+from SAM3DSegmentLib.viewer.access import TOKEN_PARAMETER, Access, is_loopback
+from SAM3DSegmentLib.viewer.files import FileExchange
+from SAM3DSegmentLib.viewer.viewer import Viewer
+
+
+@dataclass(frozen=True)
+class ViewerOptions:
+    """
+    Attributes:
+        scan: to begin with; None for the phantom.
+        host: to bind to.
+        port: to listen on; 0 for any that is free.
+        upload_limit: bytes that one upload may bring.
+        browser: whether to open one.
+    """
+
+    scan: Path | None
+    model: str
+    device: str
+    host: str
+    port: int
+    upload_limit: int
+    browser: bool
+
+
+def run_viewer(options: ViewerOptions, say: Callable[[str], None]) -> None:
+    """Serve the viewer until the process is told to end.
+
+    Args:
+        say: told where the page is, once it is there.
+    """
+    # The server's framework reads a command line of its own, and would take ours for it.
+    os.environ["TRAME_ARGS"] = f"--server --host {options.host} --port {options.port} --timeout 0"
+    server = get_server()
+    server.client_type = "vue3"
+    server.state.trame__title = "SAM3DSegment"
+    token = secrets.token_urlsafe(24)
+
+    async def open_scan(path: Path) -> None:
+        await viewer.open_scan(path)
+
+    with FileExchange(options.upload_limit, open_scan, lambda message: viewer.tell(message)) as files:
+        viewer = Viewer(server, files, options.model, options.device)
+
+        def bind(web_server: Any) -> None:
+            Access(token, options.host).protect(web_server.app)
+            files.add_routes(web_server.app)
+
+        def ready(**_: Any) -> None:
+            viewer.follow()
+            create_task(begin(viewer, options.scan))
+            name = options.host if is_loopback(options.host) else "127.0.0.1"
+            address = f"http://{name}:{server.port}/?{TOKEN_PARAMETER}={token}"
+            say(welcome(options, address))
+            if options.browser:
+                webbrowser.open(address)
+
+        server.controller.on_server_bind.add(bind)
+        server.controller.on_server_ready.add(ready)
+        try:
+            server.start(show_connection_info=False, disable_logging=True)
+        finally:
+            viewer.close()
+
+
+async def begin(viewer: Viewer, scan: Path | None) -> None:
+    """Open the scan of the command line; without one, the phantom."""
+    if scan is None:
+        await viewer.open_phantom()
+        return
+    try:
+        await viewer.open_scan(scan)
+    except UserError as error:
+        viewer.tell(str(error))
+
+
+def welcome(options: ViewerOptions, address: str) -> str:
+    """Where the page is, and what a bind beyond this computer exposes."""
+    port = urlsplit(address).port
+    tunnel = f"ssh -L {port}:127.0.0.1:{port}"
+    if is_loopback(options.host):
+        hint = f"From another computer: {tunnel} THIS-HOST, then open the same address there."
+    else:
+        hint = (
+            f"Warning: listening on {options.host}. Whoever can reach this port and learns the address above sees the "
+            "scan, can open every scan file that you can, and the connection is not encrypted. A tunnel is safer: "
+            f"leave --host out and use {tunnel} THIS-HOST."
+        )
+    return f"Open {address}\n{hint}\nCtrl+C ends it."
