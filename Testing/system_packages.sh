@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that some tests need where it may; names them where it may not (those tests then skip).
 set -u
-packages=(libegl1 libgl1 libgl1-mesa-dri libxkbcommon0 libfontconfig1 libdbus-1-3 libglib2.0-0 cmake openssh-client
-    openssh-server)
+packages=(libegl1 libgl1 libgl1-mesa-dri libxkbcommon0 libfontconfig1 libdbus-1-3 libglib2.0-0 cmake chromium
+    openssh-client openssh-server)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

@@ -24,7 +24,7 @@ def install_packages(packages: Sequence[str]) -> str:
     names = ", ".join(packages)
     question = _(
         "The chosen model needs {packages}.\n\nThey are installed into {place}; torch takes 0.3 to 3 GB of disk and "
-        "some minutes, the others a few MB. Install them now?"
+        "some minutes, the others about 20 MB. Install them now?"
     ).format(packages=names, place=sys.prefix)
     if not slicer.util.confirmOkCancelDisplay(question, _("SAM3DSegment - missing packages")):
         return _("{packages} missing: press the button below, or run the model by a remote command.").format(
