@@ -22,7 +22,7 @@ from SAM3DSegmentLib.network.backbone import is_frozen
 from SAM3DSegmentLib.network.checkpoint import load_network
 from SAM3DSegmentLib.network.compact import CompactNetwork
 from SAM3DSegmentLib.network.compact_predictor import save_compact
-from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE, click_map
+from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE, network_inputs
 from SAM3DSegmentLib.network.convert import convert_published
 from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.network.metadata import METADATA_KEY, Metadata
@@ -90,10 +90,12 @@ def test_a_compact_network_answers_after_loading_as_before_saving(tmp_path: Path
     encoding = loaded.encode(crop, ignore)
     logits = loaded.decode(encoding, CLICKS, None, ignore)
     network.load_state_dict({key: value.half().float() for key, value in network.state_dict().items()})
-    include, exclude = (torch.from_numpy(click_map([c.position], CROP_SIZE))[None, None] for c in CLICKS)
+    first, second = (network_inputs(crop.numpy(), CLICKS, before) for before in (None, crop.numpy()))
     with torch.no_grad():
-        expected = network(crop[None, None], include, exclude, torch.zeros_like(crop)[None, None])[0, 0]
-        corrected = network(crop[None, None], include, exclude, crop[None, None])[0, 0]
+        expected, corrected = (
+            network(**{name: torch.from_numpy(values) for name, values in inputs.items()})[0, 0]
+            for inputs in (first, second)
+        )
     assert (logits - expected).abs().max() <= 1e-4
     later = loaded.decode(encoding, CLICKS, crop, ignore)
     far, near = (0, 0, 0), tuple(round(c) for c in CLICKS[-1].position)
