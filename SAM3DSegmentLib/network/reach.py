@@ -39,7 +39,8 @@ def reach(image: Float32Array, include: Sequence[Point], exclude: Sequence[Point
     maps = np.zeros((REACH_CHANNELS, edge, edge, edge), np.float32)
     for n, clicks in enumerate((include, exclude)):
         if len(clicks):
-            voxels = tuple(np.clip(np.asarray(clicks, float) // FACTOR, 0, edge - 1).astype(int).T)
+            # Rounded first: a click must not change its voxel by the last digit that a file keeps of it.
+            voxels = tuple(np.clip(np.round(clicks, 3) // FACTOR, 0, edge - 1).astype(int).T)
             brightness = np.unique(small[voxels])
             difference = np.abs(small - brightness[:, None, None, None]).min(0)
             maps[2 * n] = np.exp(-shortest(steps, voxels))
