@@ -25,6 +25,7 @@ from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.network import adapter_predictor
 from SAM3DSegmentLib.network.adapted_encoder import AdapterSizes
 from SAM3DSegmentLib.network.adapter_predictor import AdapterPredictor, compute_dtype
+from SAM3DSegmentLib.network.additions import prompt_volumes
 from SAM3DSegmentLib.network.backbone import is_frozen
 from SAM3DSegmentLib.network.checkpoint import load_network
 from SAM3DSegmentLib.network.convert import convert_published
@@ -172,7 +173,7 @@ def test_every_trained_part_learns_from_the_first_step() -> None:
     logits = network.decode(encoding, POINTS, INCLUDE, torch.randn((SIZES.crop,) * 3))
     logits[1].square().mean().backward()
     # Behind weights that start at 0 the gradient arrives from the second step on; some weights are never used.
-    later = ("adapter.linear1", "adapter.conv", "additions.previous.0", "additions.head.reduce", "additions.head.mix")
+    later = ("adapter.linear1", "adapter.conv", "additions.volumes.0", "additions.head.reduce", "additions.head.mix")
     unused = ("cross_attn_token_to_image",)
     idle = [
         key
@@ -245,6 +246,16 @@ def test_a_signed_network_reads_the_sign_of_each_click() -> None:
     expected = network.decode(encoding, POINTS, torch.tensor([True, False, False]), None)
     assert largest_difference(with_signs, without) > 1e-3
     assert torch.equal(with_signs, expected[1] - expected[0])
+
+
+def test_clicks_and_the_previous_answer_are_told_where_they_are() -> None:
+    answer, include, exclude = prompt_volumes(
+        torch.tensor([[2.0, 5.0, 7.0], [9.0, 1.0, 3.0]]), torch.tensor([True, False]), torch.full((12, 12, 12), 8.0), 12
+    )[0]
+    assert answer.unique().tolist() == [1.0]
+    assert include.argmax() == torch.tensor([2, 5, 7]) @ torch.tensor([144, 12, 1]) and include.max() == 1
+    assert exclude.argmax() == torch.tensor([9, 1, 3]) @ torch.tensor([144, 12, 1]) and exclude.max() == 1
+    assert not prompt_volumes(torch.zeros(1, 3), torch.tensor([True]), None, 12)[0, [0, 2]].any()
 
 
 def test_a_cancel_stops_the_encoder_between_two_blocks() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from SAM3DSegmentLib.network.adapted_encoder import AdaptedEncoder, AdapterSizes
-from SAM3DSegmentLib.network.additions import Additions
+from SAM3DSegmentLib.network.additions import Additions, prompt_volumes
 from SAM3DSegmentLib.network.mask_decoder import MaskDecoder
 from SAM3DSegmentLib.network.prompt_encoder import PromptEncoder
 
@@ -77,12 +77,11 @@ class SamAdapter(nn.Module):
         """
         if not self.sizes.clicks:
             return self.decoder(encoding.share, encoding.deepest)[0][0]
-        deepest, offset = encoding.deepest, None
-        if self.additions is not None:
-            offset = self.additions.click_offset(include, self.prompt.position_code(points))
-            if previous is not None:
-                deepest = deepest + self.additions.previous_offset(previous)
+        deepest = encoding.deepest
+        if self.additions is None:
+            return self.decoder(encoding.share, self.prompt(deepest, points, None))[0][0]
+        volumes = prompt_volumes(points, include, previous, encoding.crop.shape[-1])
+        deepest = deepest + self.additions.volume_offset(volumes)
+        offset = self.additions.click_offset(include, self.prompt.position_code(points))
         logits, hidden = self.decoder(encoding.share, self.prompt(deepest, points, offset))
-        if self.additions is not None:
-            logits = logits + self.additions.head(hidden, encoding.crop)
-        return logits[0]
+        return (logits + self.additions.head(hidden, encoding.crop, volumes))[0]
