@@ -39,3 +39,7 @@ class CropUser:
         if click:
             self.positions.append(click[0])
             self.include.append(click[1])
+
+    def clicks(self, include: bool) -> list[tuple[int, int, int]]:
+        """The positions of the clicks of one sign."""
+        return [p for p, sign in zip(self.positions, self.include, strict=True) if sign == include]

@@ -27,7 +27,7 @@ from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.network.compact import CompactNetwork
 from SAM3DSegmentLib.network.compact_predictor import save_compact
 from SAM3DSegmentLib.network.metadata import Metadata
-from training.compact.clicked_batch import ClickedBatch, validate
+from training.compact.clicked_batch import VALIDATION_CLICKS, ClickedBatch, validate
 from training.compact.samples import Samples, split_by_patient, validation_samples
 from training.compact.sarcoma import load_cases
 from training.configuration import Configuration
@@ -35,6 +35,9 @@ from training.processes import Processes, joined
 from training.run_state import RunState, conditions_of
 
 VALIDATION_PATIENTS = 5
+SPLIT_SEED = 0
+"""Whatever the seed of a run: one that goes on from an earlier checkpoint must not train on its validation patients."""
+
 VALIDATION_CROPS = 24
 NOISY_SHARE = 0.6
 DROPPED_SHARE = 0.15
@@ -43,8 +46,9 @@ DROPPED_SHARE = 0.15
 SKIPPED_ROUNDS = (0, 0, 1, 2, 4)
 """Rounds of clicks that pass without a gradient between the two that train, drawn for each batch."""
 
-AVERAGE_DECAY = 0.998
+AVERAGE_DECAY = 0.995
 ZOOM_LEVELS = (0.75, 1.5, 3.0, 6.0)
+LOG_COLUMNS = ("step", "first_click_loss", "later_click_loss", *(f"validation_dice_{n}" for n in VALIDATION_CLICKS))
 BEST_FILE, LAST_FILE = "best.safetensors", "compact.safetensors"
 
 
@@ -150,7 +154,7 @@ def metadata(configuration: Configuration, steps: int, batch: int, scores: dict[
     """What the checkpoint says of itself."""
     return Metadata(
         name=configuration.name,
-        version="2",
+        version="3",
         task=configuration.task,
         intensity=CropStatistics(),
         spacings=ZOOM_LEVELS,
@@ -189,7 +193,7 @@ def train(configuration: Configuration, processes: Processes) -> None:
     every = max(1, configuration.validation_every * (configuration.samples_per_epoch or 500) // together)
     torch.manual_seed(seed)
     configuration.out.mkdir(parents=True, exist_ok=True)
-    training, held_out = split_by_patient(load_cases(configuration.source), VALIDATION_PATIENTS, seed)
+    training, held_out = split_by_patient(load_cases(configuration.source), VALIDATION_PATIENTS, SPLIT_SEED)
     validation = validation_samples(held_out, VALIDATION_CROPS)
     trainer = Trainer(configuration, processes, steps)
     trainer.resume()
@@ -222,4 +226,10 @@ def train(configuration: Configuration, processes: Processes) -> None:
 
 
 def open_log(configuration: Configuration) -> Any:
-    return csv.writer((configuration.out / "log.csv").open("a", newline="", buffering=1))
+    """A writer behind the rows of `log.csv` so far, or behind its header."""
+    file = configuration.out / "log.csv"
+    is_new = not file.exists()
+    writer = csv.writer(file.open("a", newline="", buffering=1))
+    if is_new:
+        writer.writerow(LOG_COLUMNS)
+    return writer
