@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -91,6 +92,13 @@ def parser() -> argparse.ArgumentParser:
     view = add_command(commands, "view", run_view, "click in a browser: Slicer's views without Slicer")
     view.add_argument("scan", type=Path, nargs="?", help="a scan of yours instead of the phantom")
     add_engine(view)
+    view.add_argument(
+        "--engine-command",
+        type=shlex.split,
+        default=[],
+        metavar="COMMAND",
+        help='that starts the engine elsewhere, for example "ssh gpu-host sam3dsegment engine"',
+    )
     view.add_argument("--host", default="127.0.0.1", help="address to bind to; beyond this computer at your own risk")
     view.add_argument("--port", type=int, default=8080, help="0 for any that is free")
     view.add_argument("--upload-limit", type=int, default=4000, metavar="MB", help="of one upload")
@@ -232,6 +240,7 @@ def run_view(options: argparse.Namespace) -> None:
             scan=options.scan,
             model=options.model,
             device=options.device,
+            engine_command=tuple(options.engine_command),
             host=options.host,
             port=options.port,
             upload_limit=options.upload_limit * 1_000_000,

@@ -32,11 +32,11 @@ class Visitor:
     def get(self, path: str, **headers: str) -> HTTPResponse:
         return self._ask("GET", path, None, headers)
 
-    def upload(self, name: str, content: bytes, length_told: bool = True) -> HTTPResponse:
+    def upload(self, name: str, content: bytes, length_told: bool = True, route: str = "/upload") -> HTTPResponse:
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="scan"; filename="{name}"\r\n\r\n'
         body = head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
         sent = body if length_told else iter([body])
-        return self._ask("POST", "/upload", sent, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
+        return self._ask("POST", route, sent, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
 
     def enter(self) -> HTTPResponse:
         parts = urlsplit(self.viewer.address)
@@ -83,8 +83,9 @@ def test_a_web_socket_without_the_token_is_refused(stranger: Visitor) -> None:
     assert stranger.get("/ws", **WEB_SOCKET).status == 401
 
 
-def test_an_upload_without_the_token_is_refused(stranger: Visitor) -> None:
-    assert stranger.upload("ball.nii.gz", b"").status == 401
+@pytest.mark.parametrize("route", ["/upload", "/import"])
+def test_an_upload_without_the_token_is_refused(stranger: Visitor, route: str) -> None:
+    assert stranger.upload("ball.nii.gz", b"", route=route).status == 401
 
 
 def test_the_token_opens_page_and_web_socket(friend: Visitor) -> None:
@@ -118,6 +119,12 @@ def test_an_uploaded_name_cannot_leave_its_folder(friend: Visitor, tmp_path: Pat
     assert answer.status == 400
     assert "evil.nii cannot be read" in json.loads(answer.read())["error"]
     assert not (tmp_path / "evil.nii").exists()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "/", "a/.."])
+def test_a_name_that_names_no_file_is_refused_or_kept_in_its_folder(friend: Visitor, name: str) -> None:
+    assert friend.upload(name, b"not a scan").status == 400
+    assert friend.viewer.ask("volume")
 
 
 @pytest.mark.parametrize("length_told", [True, False])

@@ -137,6 +137,45 @@ class Answers:
 
         return list(segment_ids(self._session.segmentation_node))
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Id, name, colour and visibility of each tumour."""
+        from SAM3DSegmentLib.viewer.viewer import tumours_of
+
+        return tumours_of(self._session.segmentation_node)
+
+    def display(self) -> dict[str, bool]:
+        """What is drawn of the present tumour."""
+        target = self._session.tumour.target
+        node, scene = target.segmentation_node, target.volume_node.GetScene()
+        return {
+            "clicks": bool(self._session.lists.include.GetDisplayNode().GetVisibility()),
+            "fill": bool(node.GetDisplayNode().GetVisibility2DFill()),
+            "surface": bool(node.GetClosedSurfaceInternalRepresentation(target.segment_id)),
+            "changes": bool(scene.GetFirstNodeByName("Last change")),
+        }
+
+    def engine(self) -> list[Any]:
+        """Model, device and command of the present engine."""
+        engine = self._session._updater._evaluator._engine
+        return [engine._model, engine._device, list(engine._command)]
+
+    def engine_starts(self) -> int:
+        """How many engines were started since the beginning."""
+        return self._viewer.engine_starts
+
+    def use_slow_download(self, seconds: float) -> None:
+        """Nothing is fetched: a file of zeros takes its time."""
+        from SAM3DSegmentLib.interaction import background_download
+        from SAM3DSegmentLib.models.store import models_folder
+
+        def download(model: Any, progress: Callable[[int, int], None]) -> None:
+            for step in range(100):
+                progress(step, 100)
+                time.sleep(seconds / 100)
+            (models_folder() / model.file_name).write_bytes(bytes(100))
+
+        background_download.download_model = download
+
     def settled(self) -> bool:
         """Whether every click has its mask."""
         tumour = self._session.tumour
@@ -146,6 +185,10 @@ class Answers:
         """The id of the volume that is clicked on; empty for none."""
         node = self._session.volume_node
         return node.GetID() if node else ""
+
+    def shape(self) -> list[int]:
+        """[K, J, I] of the volume that is clicked on."""
+        return list(self._session.volume_node.GetImageData().GetDimensions()[::-1])
 
     def jump(self, ras: list[float]) -> None:
         """Turn the slice views to a point, which comes to lie in their middle."""
@@ -235,6 +278,11 @@ def main() -> None:
 
     class AskableViewer(server.Viewer):
         begun = False
+        engine_starts = 0
+
+        def _start_engine(self) -> None:
+            self.engine_starts += 1
+            super()._start_engine()
 
         def follow(self) -> None:
             if not self.begun:

@@ -101,6 +101,17 @@ class User:
         self.page.wait_for_timeout(100)
         self.settle()
 
+    def unfold(self, title: str) -> None:
+        """Open a section of the panel, if it is not."""
+        section = self.page.locator(".v-expansion-panel-title", has_text=title)
+        if "--active" not in section.get_attribute("class"):
+            section.click()
+
+    def choose(self, label: str, option: str) -> None:
+        """An option of a box."""
+        self.page.locator(".v-select").filter(has=self.page.get_by_text(label, exact=True)).first.click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
     def settle(self) -> None:
         """Wait until every click has its mask."""
         self.viewer.wait_for("settled")

@@ -1,11 +1,11 @@
-"""Files between the browser and the viewer: scans that are uploaded, exports that are downloaded, none of them kept."""
+"""Files between the browser and the viewer: what is uploaded, and exports that are downloaded, none of them kept."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
@@ -13,11 +13,12 @@ from aiohttp import BodyPartReader, web
 
 from SAM3DSegmentLib.errors import ScanError, UserError
 
-UPLOAD_ROUTE = "/upload"
 DOWNLOAD_ROUTE = "/download"
 CHUNK_BYTES = 1 << 20
+UNNAMED_FOLDER = "scan"
 
-Opener = Callable[[Path], Awaitable[None]]
+Taker = Callable[[Path], Awaitable[None]]
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class FileExchange:
@@ -25,13 +26,14 @@ class FileExchange:
 
     Args:
         limit: bytes that one upload may bring.
-        open_scan: called with the uploaded file, or with the folder of several; the upload is gone when it returns.
+        takers: by their route, called with the uploaded file, or with the folder of several; the upload is gone when
+            they return.
         refuse: told why an upload was not taken.
     """
 
-    def __init__(self, limit: int, open_scan: Opener, refuse: Callable[[str], None]) -> None:
+    def __init__(self, limit: int, takers: Mapping[str, Taker], refuse: Callable[[str], None]) -> None:
         self._limit = limit
-        self._open_scan = open_scan
+        self._takers = takers
         self._refuse = refuse
         self._folder = Path(tempfile.mkdtemp(prefix="sam3dsegment-"))
         self._numbers = itertools.count(1)
@@ -46,8 +48,9 @@ class FileExchange:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add_routes(self, application: web.Application) -> None:
-        """Before the server starts: `POST /upload` with a form of files, `GET /download/NAME` of an offered export."""
-        application.router.add_post(UPLOAD_ROUTE, self._take_upload)
+        """Before the server starts: `POST` a form of files to a taker, `GET /download/NAME` of an offered export."""
+        for route, taker in self._takers.items():
+            application.router.add_post(route, self._upload_to(taker))
         application.router.add_get(DOWNLOAD_ROUTE + "/{name}", self._give_export)
 
     def export_path(self, name: str) -> Path:
@@ -63,30 +66,41 @@ class FileExchange:
         folder.mkdir()
         return folder
 
-    async def _take_upload(self, request: web.Request) -> web.Response:
-        folder = self._new_folder()
-        try:
-            if (request.content_length or 0) > self._limit:
-                raise self._too_large()
-            files = await self._receive(request, folder)
-            if not files:
-                raise ScanError("The upload held no file: choose a scan, or the folder of a DICOM series.")
-            await self._open_scan(files[0] if len(files) == 1 else folder)
-        except UserError as error:
-            self._refuse(str(error))
-            return web.json_response({"error": str(error)}, status=400)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return web.json_response({})
+    def _upload_to(self, taker: Taker) -> Handler:
+        async def answer(request: web.Request) -> web.Response:
+            folder = self._new_folder()
+            try:
+                if (request.content_length or 0) > self._limit:
+                    raise self._too_large()
+                files = await self._receive(request, folder)
+                if not files:
+                    raise ScanError("The upload held no file: choose a file, or the folder of a DICOM series.")
+                await taker(files[0] if len(files) == 1 else files[0].parent)
+            except UserError as error:
+                self._refuse(str(error))
+                return web.json_response({"error": str(error)}, status=400)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return web.json_response({})
+
+        return answer
 
     async def _receive(self, request: web.Request, folder: Path) -> list[Path]:
+        """The files of a form, all in one folder that bears the name of the one that was chosen."""
         files: list[Path] = []
         received = 0
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader) or not part.filename:
                 continue
-            # The name's last part alone: a browser sends sub-folders of a DICOM folder, an attacker "../".
-            path = folder / PurePosixPath(part.filename.replace("\\", "/")).name
+            # A browser sends the way through a DICOM folder, an attacker "../".
+            way = PurePosixPath(part.filename.replace("\\", "/")).parts
+            names = [name for name in way if name.strip("/") not in ("", "..")]
+            if not names:
+                continue
+            if not files:
+                folder /= names[0] if len(names) > 1 else UNNAMED_FOLDER
+                folder.mkdir()
+            path = folder / names[-1]
             if path.exists():
                 path = folder / f"{len(files)}-{path.name}"
             with path.open("wb") as file:

@@ -23,12 +23,12 @@
   );
 
   window.sam3dsegment = {
-    async upload(input) {
+    async upload(input, route) {
       const form = new FormData();
-      for (const file of input.files) form.append("scan", file, file.name);
+      for (const file of input.files) form.append("file", file, file.webkitRelativePath || file.name);
       input.value = "";
       try {
-        const answer = await fetch("upload", { method: "POST", body: form });
+        const answer = await fetch(route, { method: "POST", body: form });
         if (!answer.ok && answer.status !== 400) throw new Error(answer.statusText);
       } catch (error) {
         window.trame.trigger("upload_failed", [String(error.message)]);

@@ -12,7 +12,7 @@ from trame.widgets import client, html
 from trame.widgets import vuetify3 as v
 from trame_server import Server
 
-from SAM3DSegmentLib.viewer.panel_state import EXPORT_SUFFIXES
+from SAM3DSegmentLib.viewer.panel_state import EXPORT_SUFFIXES, IMPORT_TASKS
 from SAM3DSegmentLib.viewer.views import Views
 
 SCRIPT = Path(__file__).with_name("page.js").read_text()
@@ -69,8 +69,8 @@ class Page:
             )
             v.VBtn("Open", click="trigger('open_path')", disabled=(f"!{name.scan_path} || !!{name.busy}",), **BUTTON)
         with html.Div(classes=ROW):
-            self._upload("Upload file...", "A scan on the computer in front of you.", "multiple")
-            self._upload("Upload folder...", "The folder of a DICOM series.", "webkitdirectory")
+            self._upload("Upload file...", "A scan on the computer in front of you.", "upload", "multiple")
+            self._upload("Upload folder...", "The folder of a DICOM series.", "upload", "webkitdirectory")
             v.VBtn(
                 "Phantom",
                 title="A computed CT with known lesions.",
@@ -83,14 +83,14 @@ class Page:
             v.VProgressLinear(indeterminate=True)
         v.VSelect(label="Window", items=(name.windows,), v_model=(name.window,), **FIELD)
 
-    def _upload(self, text: str, tip: str, kind: str) -> None:
+    def _upload(self, text: str, tip: str, route: str, *attributes: str) -> None:
         with html.Label(classes="upload", title=tip):
             v.VBtn(text, tag="span", disabled=(f"!!{self._name.busy}",), **BUTTON)
             html.Input(
                 type="file",
                 disabled=(f"!!{self._name.busy}",),
-                change=f"{self._name.busy} = 'Uploading'; window.sam3dsegment.upload($event.target)",
-                raw_attrs=[kind],
+                change=f"{self._name.busy} = 'Uploading'; window.sam3dsegment.upload($event.target, '{route}')",
+                raw_attrs=list(attributes),
             )
 
     def _tumours(self) -> None:
@@ -195,7 +195,7 @@ class Page:
         name = self._name
         with v.VExpansionPanels(multiple=True, variant="accordion"):
             with section("Model"):
-                v.VSelect(label="Model", items=(name.models,), v_model=(name.model,), **FIELD)
+                self._models()
             with section("Device"):
                 v.VSelect(label="Run on", items=(name.devices,), v_model=(name.device,), **FIELD)
             with section("Display"):
@@ -210,6 +210,39 @@ class Page:
                     ("Show in 3D", name.show_surface, "Keep a surface in the 3D view."),
                 ):
                     v.VCheckbox(label=text, title=tip, v_model=(model,), density="compact", hide_details=True)
+
+    def _models(self) -> None:
+        name = self._name
+        v.VSelect(
+            label="Model", title="The network that segments.", items=(name.models,), v_model=(name.model,), **FIELD
+        )
+        html.Div("{{ " + name.model_info + " }}", classes="model-info text-caption my-2")
+        running = f"{name.download} >= 0"
+        with html.Div(classes=ROW):
+            v.VBtn(
+                "{{ " + running + " ? 'Cancel download' : 'Download' }}",
+                title="Fetch the chosen model into the models folder.",
+                click="trigger('toggle_download')",
+                disabled=(f"!({running}) && !{name.can_download}",),
+                **BUTTON,
+            )
+            self._upload("Import...", "Copy a checkpoint file into the models folder.", "import")
+            v.VBtn(
+                "Delete",
+                title="Delete the chosen model from the disk.",
+                click="trigger('delete_model')",
+                disabled=(f"!{name.can_delete}",),
+                **BUTTON,
+            )
+        v.VProgressLinear(v_if=(running,), model_value=(name.download,), classes="download my-2")
+        v.VSelect(
+            label="Task of an import",
+            title="A published 3DSAM-adapter checkpoint does not say what it was trained for.",
+            items=("import_tasks", IMPORT_TASKS),
+            v_model=(name.import_task,),
+            classes="mt-3",
+            **FIELD,
+        )
 
     def _message(self) -> None:
         name = self._name

@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from SAM3DSegmentLib.models.catalogue import TASKS
+
 EXPORT_SUFFIXES = (".seg.nrrd", ".nrrd", ".nii.gz")
 
 DEVICES = {"Automatic": "auto", "CUDA": "cuda", "MPS": "mps", "CPU": "cpu"}
 """The words of the panel, and the engine's."""
+
+REMOTE = {"title": "Remote command", "value": "remote"}
+"""Among the devices where the viewer was started with such a command."""
+
+IMPORT_TASKS = [{"title": "stated by the file", "value": ""}, *({"title": name, "value": name} for name in TASKS)]
+"""What a published checkpoint was trained for: it does not say so itself."""
 
 
 @dataclass
@@ -21,6 +29,10 @@ class PanelState:
         tumour: the id of the one that clicks go to.
         placing: "include", "exclude" or "".
         progress: of the running evaluation in percent, -1 where none is shown.
+        model_info: what is known of the chosen model, in lines.
+        can_download, can_delete: whether the chosen model can be.
+        download: of a model in percent, -1 where none runs.
+        import_task: of `IMPORT_TASKS`, for the next file.
     """
 
     busy: str = ""
@@ -43,6 +55,11 @@ class PanelState:
     export_suffix: str = EXPORT_SUFFIXES[0]
     models: list[dict[str, Any]] = field(default_factory=list)
     model: str = ""
+    model_info: str = ""
+    can_download: bool = False
+    can_delete: bool = False
+    download: int = -1
+    import_task: str = ""
     devices: list[dict[str, Any]] = field(default_factory=list)
     device: str = ""
     hide_clicks: bool = False

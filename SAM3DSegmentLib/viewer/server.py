@@ -25,6 +25,7 @@ class ViewerOptions:
     """
     Attributes:
         scan: to begin with; None for the phantom.
+        engine_command: that starts the engine elsewhere; empty for this computer alone.
         host: to bind to.
         port: to listen on; 0 for any that is free.
         upload_limit: bytes that one upload may bring.
@@ -34,6 +35,7 @@ class ViewerOptions:
     scan: Path | None
     model: str
     device: str
+    engine_command: tuple[str, ...]
     host: str
     port: int
     upload_limit: int
@@ -56,8 +58,12 @@ def run_viewer(options: ViewerOptions, say: Callable[[str], None]) -> None:
     async def open_scan(path: Path) -> None:
         await viewer.open_scan(path)
 
-    with FileExchange(options.upload_limit, open_scan, lambda message: viewer.tell(message)) as files:
-        viewer = Viewer(server, files, options.model, options.device)
+    async def import_model(path: Path) -> None:
+        await viewer.import_model(path)
+
+    takers = {"/upload": open_scan, "/import": import_model}
+    with FileExchange(options.upload_limit, takers, lambda message: viewer.refuse_upload(message)) as files:
+        viewer = Viewer(server, files, options.model, options.device, options.engine_command)
 
         def bind(web_server: Any) -> None:
             Access(token, options.host).protect(web_server.app)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,14 @@ from SAM3DSegmentLib.interaction.packages import missing_packages
 from SAM3DSegmentLib.interaction.session import Session
 from SAM3DSegmentLib.interaction.status import figures_text
 from SAM3DSegmentLib.interaction.tumour import Target
-from SAM3DSegmentLib.models.store import list_models
 from SAM3DSegmentLib.phantom import make_phantom
 from SAM3DSegmentLib.scan import read_scan
 from SAM3DSegmentLib.scene.export import export_stem
 from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node
 from SAM3DSegmentLib.viewer.files import FileExchange
+from SAM3DSegmentLib.viewer.model_section import ModelSection
 from SAM3DSegmentLib.viewer.panel import Page
-from SAM3DSegmentLib.viewer.panel_state import DEVICES, PanelState
+from SAM3DSegmentLib.viewer.panel_state import DEVICES, REMOTE, PanelState
 from SAM3DSegmentLib.viewer.views import Views
 from SAM3DSegmentLib.viewer.windows import Window, apply_window, windows_for
 
@@ -45,9 +46,12 @@ class Viewer:
     Args:
         files: where exports go, to be downloaded.
         model, device: of the engine that starts at once.
+        engine_command: that starts the engine elsewhere; empty for this computer alone.
     """
 
-    def __init__(self, server: Server, files: FileExchange, model: str, device: str) -> None:
+    def __init__(
+        self, server: Server, files: FileExchange, model: str, device: str, engine_command: Sequence[str]
+    ) -> None:
         self._server = server
         self._files = files
         state = TypedState(server.state, PanelState)
@@ -56,7 +60,10 @@ class Viewer:
         self.session = Session(self._views.scene)
         self._windows: dict[str, Window] = {}
         self._framed: set[Target] = set()
-        self._set_choices(model, device)
+        self._engine_command = engine_command
+        self._engine_choice = ("", "")
+        self._models = ModelSection(self._shown, model, lambda: self._act(self._start_engine), self.tell)
+        self._set_devices(device)
         self._page = Page(server, state.name, self._views, SHORTCUTS)
         for name, answer in (
             ("command", lambda name: self._act(lambda: COMMANDS[name](self.session))),
@@ -68,6 +75,8 @@ class Viewer:
             ("color_tumour", self._color_tumour),
             ("show_tumour", self._show_tumour),
             ("export", lambda suffix: self._act(lambda: self._export(suffix))),
+            ("toggle_download", self._models.toggle_download),
+            ("delete_model", self._models.delete),
         ):
             server.trigger(name)(answer)
         shown = state.name
@@ -75,7 +84,7 @@ class Viewer:
             {
                 shown.volume: self._on_volume,
                 shown.window: self._on_window,
-                (shown.model, shown.device): lambda *_: self._act(self._start_engine),
+                (shown.model, shown.device): lambda *_: self._on_engine_choice(),
                 (shown.hide_clicks, shown.outline_only, shown.show_changes, shown.show_surface): (
                     lambda *_: self._act(self._set_display)
                 ),
@@ -85,7 +94,8 @@ class Viewer:
         self._set_display()
 
     def close(self) -> None:
-        """End the engine."""
+        """End the engine, and a download that runs."""
+        self._models.close()
         self.session.close()
 
     def follow(self) -> None:
@@ -94,6 +104,8 @@ class Viewer:
         A timer, not a task: it outlives an exception, which the loop logs.
         """
         asyncio.get_running_loop().call_later(POLL_SECONDS, self.follow)
+        with self._server.state:
+            self._models.poll()
         if self.session.poll():
             self._refresh()
             self._frame_new_surface()
@@ -112,14 +124,28 @@ class Viewer:
 
     async def _open(self, busy: str, title: str, read: Callable[[], Volume]) -> None:
         """Read in another thread: the views stay alive meanwhile."""
-        with self._server.state:
-            self._shown.busy = busy
-        try:
+        with self._busy(busy):
             volume = await asyncio.get_running_loop().run_in_executor(None, read)
+        self._act(lambda: self._choose_volume(add_volume(self._views.scene, volume, title)))
+
+    async def import_model(self, path: Path) -> None:
+        """Keep a checkpoint among the models and turn to it.
+
+        Raises:
+            UserError: it cannot be taken.
+        """
+        with self._busy(f"Importing {path.name}"):
+            await self._models.import_file(path)
+
+    @contextmanager
+    def _busy(self, what: str) -> Iterator[None]:
+        with self._server.state:
+            self._shown.busy = what
+        try:
+            yield
         finally:
             with self._server.state:
                 self._shown.busy = ""
-        self._act(lambda: self._choose_volume(add_volume(self._views.scene, volume, title)))
 
     async def _open_typed_path(self) -> None:
         try:
@@ -131,11 +157,16 @@ class Viewer:
         """Show the user a sentence about a failure."""
         self._act(lambda: self.session.say(message, failed=True))
 
+    def refuse_upload(self, message: str) -> None:
+        """Tell the user why an upload was not taken; the page waits for it no more."""
+        with self._server.state:
+            self._shown.busy = ""
+        self.tell(message)
+
     def _upload_failed(self, reason: str) -> None:
         """What the server refused, it told already."""
-        self._shown.busy = ""
         if not self.session.status.failed:
-            self.tell(f"The upload failed ({reason}): try again.")
+            self.refuse_upload(f"The upload failed ({reason}): try again.")
 
     def _choose_volume(self, node: slicer.vtkMRMLScalarVolumeNode) -> None:
         windows = windows_for(volume_from_node(node))
@@ -196,12 +227,10 @@ class Viewer:
             self._framed.add(tumour.target)
             self._views.reset_3d()
 
-    def _set_choices(self, model: str, device: str) -> None:
-        models = {stored.name: stored.known.title if stored.known else stored.name for stored in list_models()}
-        self._shown.models = [{"title": title, "value": name} for name, title in {model: model, **models}.items()]
-        self._shown.model = model
-        self._shown.devices = [{"title": title, "value": name} for title, name in DEVICES.items()]
-        self._shown.device = device
+    def _set_devices(self, device: str) -> None:
+        devices = [{"title": title, "value": name} for title, name in DEVICES.items()]
+        self._shown.devices = [*devices, REMOTE] if self._engine_command else devices
+        self._shown.device = REMOTE["value"] if self._engine_command else device
 
     def _set_display(self) -> None:
         shown = self._shown
@@ -214,9 +243,19 @@ class Viewer:
             )
         )
 
+    def _on_engine_choice(self) -> None:
+        """The page tells of what it was told, too."""
+        self._models.describe()
+        if (self._shown.model, self._shown.device) != self._engine_choice:
+            self._act(self._start_engine)
+
     def _start_engine(self) -> None:
-        missing = missing_packages(self._shown.model)
-        self.session.use_engine(None if missing else Engine(self._shown.model, self._shown.device))
+        """Start the engine here; for the device "remote", which chooses its own, by the command."""
+        model, device = self._engine_choice = self._shown.model, self._shown.device
+        remote = device == REMOTE["value"]
+        missing = [] if remote else missing_packages(model)
+        engine = Engine(model, "auto", self._engine_command) if remote else Engine(model, device)
+        self.session.use_engine(None if missing else engine)
         if missing:
             self.session.say(f"The model needs {', '.join(missing)}: install it and start again.", failed=True)
 

@@ -41,6 +41,9 @@ class Views:
         )
         self._layouts = LayoutManager(self.scene, self._manager, server)
         self._layouts.register_layout(LAYOUT, four_views())
+        # It draws every slice view again when one of them is scrolled, for models, of which there are none.
+        factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
+        factory.UnRegisterDisplayableManager("vtkMRMLModelSliceDisplayableManager")
         for view in self._manager.get_views():
             # Smoothing edges costs software rendering most of its time.
             view.render_window().SetMultiSamples(0)

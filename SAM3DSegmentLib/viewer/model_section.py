@@ -1,0 +1,109 @@
+"""The page's section Model: which models there are, and how one is downloaded, imported and deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from SAM3DSegmentLib.errors import UserError
+from SAM3DSegmentLib.interaction.background_download import BackgroundDownload
+from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT
+from SAM3DSegmentLib.models.store import delete_model, import_model, list_models, models_folder
+from SAM3DSegmentLib.viewer.panel_state import PanelState
+
+
+class ModelSection:
+    """Keeps the list of models in the page's state; for the event loop of the server.
+
+    Args:
+        chosen: the model to begin with: a name, or the path of a checkpoint.
+        changed: called when another file is behind the chosen model.
+        tell: called with a sentence about a failure.
+    """
+
+    def __init__(
+        self, shown: PanelState, chosen: str, changed: Callable[[], None], tell: Callable[[str], None]
+    ) -> None:
+        self._shown = shown
+        self._changed = changed
+        self._tell = tell
+        self._given = chosen
+        self._download: BackgroundDownload | None = None
+        self._list(chosen)
+
+    def describe(self) -> None:
+        """Say what is known of the chosen model, and what can be done with it."""
+        shown = self._shown
+        known = CATALOGUE.get(shown.model)
+        stored = next((model for model in list_models() if model.name == shown.model), None)
+        lines = [f"Folder of models: {models_folder()}"]
+        if known:
+            size = f" ({known.size / 1e6:.0f} MB)" if known.size else ""
+            lines = [f"Licence: {known.licence}{size}", known.citation, *lines]
+        shown.model_info = "\n".join(lines)
+        shown.can_download = bool(known and known.url and not stored)
+        shown.can_delete = bool(stored and not stored.bundled)
+
+    def toggle_download(self) -> None:
+        """Fetch the chosen model; where a download runs already, call it off."""
+        if self._download:
+            self._download.cancel()
+        else:
+            self._download = BackgroundDownload(CATALOGUE[self._shown.model])
+            self._shown.download = 0
+
+    def poll(self) -> None:
+        """Show how far a download is, and turn to the model once it is there."""
+        if not self._download:
+            return
+        self._shown.download = round(100 * self._download.fraction)
+        if not self._download.running:
+            download, self._download = self._download, None
+            self._shown.download = -1
+            self._list(download.model.name)
+            if download.message:
+                self._tell(download.message)
+            else:
+                self._changed()
+
+    async def import_file(self, path: Path) -> None:
+        """Keep a checkpoint under the task that the page names, and turn to it.
+
+        Raises:
+            UserError: it cannot be taken.
+        """
+        task = self._shown.import_task or None
+        kept = await asyncio.get_running_loop().run_in_executor(None, lambda: import_model(path, task=task))
+        self._list(next((model.name for model in list_models() if model.path == kept), self._shown.model))
+        self._changed()
+
+    def delete(self) -> None:
+        """Remove the chosen model from the disk."""
+        try:
+            delete_model(self._shown.model)
+        except UserError as error:
+            self._tell(str(error))
+            return
+        self._list(COMPACT.name)
+        self._changed()
+
+    def close(self) -> None:
+        """Call a running download off."""
+        if self._download:
+            self._download.cancel()
+
+    def _list(self, chosen: str) -> None:
+        """Those that are here, then those of the catalogue that are not."""
+        titles = {model.name: title_of(model.name) for model in list_models()}
+        for name in CATALOGUE:
+            titles.setdefault(name, f"{title_of(name)} (not on this computer)")
+        titles.setdefault(self._given, self._given)
+        self._shown.models = [{"title": title, "value": name} for name, title in titles.items()]
+        self._shown.model = chosen
+        self.describe()
+
+
+def title_of(model: str) -> str:
+    """What the catalogue calls a model; the name of one that it does not know."""
+    return CATALOGUE[model].title if model in CATALOGUE else model
