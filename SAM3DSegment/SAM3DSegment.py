@@ -269,7 +269,8 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         session, ui = self.session, self.ui
         ui.segmentationSelector.setCurrentNode(session.segmentation_node)
-        ui.segmentsTable.setSegmentationNode(session.segmentation_node)
+        if ui.segmentsTable.segmentationNode() is not session.segmentation_node:
+            ui.segmentsTable.setSegmentationNode(session.segmentation_node)
         target = session.tumour.target if session.tumour else None
         selected = [target.segment_id] if target else []
         if list(ui.segmentsTable.selectedSegmentIDs()) != selected:

@@ -38,6 +38,7 @@ class EnginePanel:
         self._changed = changed
         self._tell = tell
         self._download: BackgroundDownload | None = None
+        self._command = split_command(self._setting("RemoteCommand", "")) or ()
         ui.deviceComboBox.currentIndex = DEVICES.index(self._setting("Device", "auto"))
         ui.remoteLineEdit.text = self._setting("RemoteCommand", "")
         self._list_models(self._setting("Model", COMPACT.name))
@@ -63,8 +64,7 @@ class EnginePanel:
     @property
     def remote_command(self) -> tuple[str, ...]:
         """That starts the engine elsewhere; empty for this computer."""
-        remote = DEVICES[self._ui.deviceComboBox.currentIndex] == "remote"
-        return tuple(shlex.split(self._ui.remoteLineEdit.text)) if remote else ()
+        return self._command if DEVICES[self._ui.deviceComboBox.currentIndex] == "remote" else ()
 
     def poll(self) -> None:
         """Show how far a download is, and what became of it."""
@@ -120,9 +120,15 @@ class EnginePanel:
 
     def _on_device(self, _index: int = 0) -> None:
         self._show_device()
-        if DEVICES[self._ui.deviceComboBox.currentIndex] == "remote" and not self._ui.remoteLineEdit.text.strip():
-            self._tell(_("Type the command that starts the engine on the other computer."), False)
-            return
+        if DEVICES[self._ui.deviceComboBox.currentIndex] == "remote":
+            command = split_command(self._ui.remoteLineEdit.text)
+            if command is None:
+                self._tell(_("The command has an open quotation mark: close it."), True)
+                return
+            if not command:
+                self._tell(_("Type the command that starts the engine on the other computer."), False)
+                return
+            self._command = command
         self._keep_setting("Device", DEVICES[self._ui.deviceComboBox.currentIndex])
         self._keep_setting("RemoteCommand", self._ui.remoteLineEdit.text)
         self._changed()
@@ -149,7 +155,7 @@ class EnginePanel:
         except UserError as error:
             self._tell(str(error), True)
             return
-        self._list_models(path.stem)
+        self._list_models(next((model.name for model in list_models() if model.path == path), self.model))
         self._on_model()
 
     def _on_delete(self, _checked: bool) -> None:
@@ -157,6 +163,7 @@ class EnginePanel:
             delete_model(self.model)
         except UserError as error:
             self._tell(str(error), True)
+            return
         self._list_models(COMPACT.name)
         self._on_model()
 
@@ -165,3 +172,11 @@ class EnginePanel:
 
     def _keep_setting(self, name: str, value: str) -> None:
         qt.QSettings().setValue(SETTINGS + name, value)
+
+
+def split_command(text: str) -> tuple[str, ...] | None:
+    """The words of a command line; None where a quotation mark is open."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:
+        return None

@@ -30,16 +30,17 @@ def install_packages(packages: Sequence[str]) -> str:
         return _("{packages} missing: press the button below, or run the model by a remote command.").format(
             packages=names
         )
+    if "torch" in packages:
+        try:
+            import PyTorchUtils
+        except ModuleNotFoundError:
+            return _("The extension PyTorch is missing: install it in the Extensions Manager, then restart Slicer.")
     try:
         if "torch" in packages:
-            import PyTorchUtils
-
             PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=">=2.4")
         wanted = [requirement for requirement in load_requirements(REQUIREMENTS) if requirement.name in packages]
         if wanted:
             pip_ensure(wanted, prompt_install=False, requester="SAM3DSegment")
-    except ModuleNotFoundError:
-        return _("The extension PyTorch is missing: install it in the Extensions Manager, then restart Slicer.")
-    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+    except (RuntimeError, ImportError, OSError, subprocess.CalledProcessError) as error:
         return _("The installation failed ({error}): see the log.").format(error=error)
     return ""

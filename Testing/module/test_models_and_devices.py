@@ -184,3 +184,34 @@ def test_engine_that_cannot_start_is_told_in_the_panel(widget: Any) -> None:
     ui.remoteLineEdit.text = "no-such-command"
     ui.remoteLineEdit._q.editingFinished.emit()
     wait(lambda: "no-such-command" in ui.messageLabel.text)
+
+
+def test_a_remote_command_with_an_open_quotation_mark_is_told_of_and_changes_nothing(widget: Any) -> None:
+    ui = widget.ui
+    ui.deviceComboBox.currentIndex = 4
+    ui.remoteLineEdit.text = "ssh 'gpu-host sam3dsegment engine"
+    ui.remoteLineEdit._q.editingFinished.emit()
+    assert "quotation mark" in ui.messageLabel.text
+    assert slicer.util.settingsValue("SAM3DSegment/Device", "auto") == "auto"
+    ui.modelComboBox._q.activated.emit(ui.modelComboBox.currentIndex)
+
+
+def test_without_the_pytorch_extension_the_panel_says_what_to_install(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from SAM3DSegmentPanels.packages import install_packages
+
+    application.answers["confirm"] = True
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+    assert "The extension PyTorch is missing" in install_packages(["torch"])
+
+
+def test_an_imported_file_of_another_name_than_its_model_is_chosen(
+    widget: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "downloaded.pth").write_bytes(b"weights")
+    known = replace(CATALOGUE["sam_vit_b"], sha256=hashlib.sha256(b"weights").hexdigest())
+    monkeypatch.setitem(CATALOGUE, known.name, known)
+    QtModule.QFileDialog.answers.append(str(tmp_path / "downloaded.pth"))
+    widget.ui.importButton.click()
+    assert widget.ui.modelComboBox.currentData == "sam_vit_b"

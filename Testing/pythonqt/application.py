@@ -96,7 +96,14 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 
 
 def parameterNodeWrapper(cls: type) -> type:
-    """Strings become parameters of the node, nodes become references."""
+    """Strings become parameters of the node, nodes become references; a value of another type is refused."""
+
+    def checked(value: Any, kind: type) -> Any:
+        if value is None and kind is str:
+            raise ValueError("Value must not be None")
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"Value must be of type {kind}, is {value!r}")
+        return value
 
     def initialise(self: Any, node: Any) -> None:
         self.parameterNode = node
@@ -106,11 +113,11 @@ def parameterNodeWrapper(cls: type) -> type:
         if kind is str:
             default = getattr(cls, name, "")
             read = lambda self, n=name, d=default: self.parameterNode.GetParameter(n) or d  # noqa: E731
-            write = lambda self, value, n=name: self.parameterNode.SetParameter(n, value)  # noqa: E731
+            write = lambda self, value, n=name: self.parameterNode.SetParameter(n, checked(value, str))  # noqa: E731
         elif issubclass(kind, slicer.vtkMRMLNode):
             read = lambda self, n=name: self.parameterNode.GetNodeReference(n)  # noqa: E731
-            write = lambda self, value, n=name: self.parameterNode.SetNodeReferenceID(  # noqa: E731
-                n, value.GetID() if value else None
+            write = lambda self, value, n=name, k=kind: self.parameterNode.SetNodeReferenceID(  # noqa: E731
+                n, checked(value, k).GetID() if value else None
             )
         else:
             raise NotImplementedError(f"a parameter of type {kind}")

@@ -129,7 +129,9 @@ class qMRMLNodeComboBox(QWidget):
         return self._current
 
     def setCurrentNode(self, node: Any) -> None:
-        if node is not self._current and node in self._nodes():
+        """A node that is not listed is none."""
+        node = node if node in self._nodes() else None
+        if node is not self._current:
             self._current = node
             self._show()
             self.currentNodeChanged.emit(node)
@@ -141,14 +143,15 @@ class qMRMLNodeComboBox(QWidget):
                 node = self._scene.GetNthNodeByClass(index, name)
                 if not node.GetHideFromEditors() and (self.showChildNodeTypes or node.IsA(name) == 1):
                     nodes.append(node)
-        return [None, *nodes] if self.noneEnabled or not nodes else nodes
+        return [None, *nodes] if self.noneEnabled else nodes
 
     def _update(self, *_: Any) -> None:
         if self._scene.IsBatchProcessing():
             return
         nodes = self._nodes()
-        if self._current not in nodes:
-            self._current = nodes[0]
+        begins = not self.noneEnabled and not self._box.count() and self._current is None
+        if begins or (self._current and self._current not in nodes):
+            self._current = nodes[0] if nodes else None
             self.currentNodeChanged.emit(self._current)
         self._show()
 
@@ -156,7 +159,7 @@ class qMRMLNodeComboBox(QWidget):
         nodes = self._nodes()
         self._box.clear()
         self._box.addItems([node.GetName() if node else self.noneDisplay for node in nodes])
-        self._box.setCurrentIndex(nodes.index(self._current))
+        self._box.setCurrentIndex(nodes.index(self._current) if self._current in nodes else -1)
 
 
 class qMRMLSegmentsTableView(qMRMLWidget):
@@ -213,9 +216,13 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         return tuple(self._ids[index.row()] for index in self._table.selectionModel().selectedRows(2))
 
     def setSelectedSegmentIDs(self, ids: list[str]) -> None:
+        """Those that are not in the table are passed over."""
+        if tuple(ids) == self.selectedSegmentIDs():
+            return
         self._table.clearSelection()
         for segment_id in ids:
-            self._table.selectRow(self._ids.index(segment_id))
+            if segment_id in self._ids:
+                self._table.selectRow(self._ids.index(segment_id))
 
     def _update(self, *_: Any) -> None:
         selected = self.selectedSegmentIDs()
