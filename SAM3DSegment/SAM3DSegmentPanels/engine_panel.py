@@ -12,8 +12,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from SAM3DSegmentLib.errors import UserError
+from SAM3DSegmentLib.interaction.model_choice import model_choices, name_of_file
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT
-from SAM3DSegmentLib.models.store import delete_model, import_model, list_models, models_folder
+from SAM3DSegmentLib.models.store import delete_model, import_model, models_folder
 
 if TYPE_CHECKING:
     from SAM3DSegmentLib.interaction.background_download import BackgroundDownload
@@ -85,30 +86,26 @@ class EnginePanel:
             self._download.cancel()
 
     def _list_models(self, chosen: str) -> None:
-        """Those that are here, then those of the catalogue that are not."""
-        box, here = self._ui.modelComboBox, {model.name: model for model in list_models()}
+        box = self._ui.modelComboBox
         box.clear()
-        for name in [*here, *(name for name in CATALOGUE if name not in here)]:
-            title = CATALOGUE[name].title if name in CATALOGUE else name
-            if name not in here:
-                title = _("{title} (not on this computer)").format(title=title)
-            box.addItem(title, name)
+        for choice in model_choices().values():
+            title = choice.title if choice.stored else _("{title} (not on this computer)").format(title=choice.title)
+            box.addItem(title, choice.name)
         box.currentIndex = max(box.findData(chosen), 0)
         self._show_model()
 
     def _show_model(self) -> None:
-        known = CATALOGUE.get(self.model)
-        stored = next((model for model in list_models() if model.name == self.model), None)
+        choice = model_choices()[self.model]
         lines = [_("Folder of models: {folder}").format(folder=models_folder())]
-        if known:
-            size = f" ({known.size / 1e6:.0f} MB)" if known.size else ""
-            lines = [_("Licence: {licence}").format(licence=known.licence) + size, known.citation, *lines]
+        if choice.known:
+            licence = _("Licence: {licence}").format(licence=choice.known.licence) + choice.megabytes
+            lines = [licence, choice.known.citation, *lines]
         ui = self._ui
         ui.modelInfoLabel.text = "\n".join(lines)
         ui.downloadButton.text = _("Cancel download") if self._download else _("Download")
-        ui.downloadButton.enabled = bool(self._download or (known and known.url and not stored))
+        ui.downloadButton.enabled = bool(self._download or choice.can_download)
         ui.downloadProgressBar.visible = bool(self._download)
-        ui.deleteModelButton.enabled = bool(stored and not stored.bundled)
+        ui.deleteModelButton.enabled = choice.can_delete
 
     def _show_device(self) -> None:
         self._ui.remoteLineEdit.enabled = DEVICES[self._ui.deviceComboBox.currentIndex] == "remote"
@@ -155,7 +152,7 @@ class EnginePanel:
         except UserError as error:
             self._tell(str(error), True)
             return
-        self._list_models(next((model.name for model in list_models() if model.path == path), self.model))
+        self._list_models(name_of_file(path))
         self._on_model()
 
     def _on_delete(self, _checked: bool) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from SAM3DSegmentLib.errors import UserError
 from SAM3DSegmentLib.interaction.background_download import BackgroundDownload
+from SAM3DSegmentLib.interaction.model_choice import model_choices, name_of_file
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT
-from SAM3DSegmentLib.models.store import delete_model, import_model, list_models, models_folder
+from SAM3DSegmentLib.models.store import delete_model, import_model, models_folder
 from SAM3DSegmentLib.viewer.panel_state import PanelState
 
 
@@ -34,16 +35,13 @@ class ModelSection:
 
     def describe(self) -> None:
         """Say what is known of the chosen model, and what can be done with it."""
-        shown = self._shown
-        known = CATALOGUE.get(shown.model)
-        stored = next((model for model in list_models() if model.name == shown.model), None)
+        shown, choice = self._shown, model_choices().get(self._shown.model)
         lines = [f"Folder of models: {models_folder()}"]
-        if known:
-            size = f" ({known.size / 1e6:.0f} MB)" if known.size else ""
-            lines = [f"Licence: {known.licence}{size}", known.citation, *lines]
+        if choice and choice.known:
+            lines = [f"Licence: {choice.known.licence}{choice.megabytes}", choice.known.citation, *lines]
         shown.model_info = "\n".join(lines)
-        shown.can_download = bool(known and known.url and not stored)
-        shown.can_delete = bool(stored and not stored.bundled)
+        shown.can_download = bool(choice and choice.can_download)
+        shown.can_delete = bool(choice and choice.can_delete)
 
     def toggle_download(self) -> None:
         """Fetch the chosen model; where a download runs already, call it off."""
@@ -75,7 +73,7 @@ class ModelSection:
         """
         task = self._shown.import_task or None
         kept = await asyncio.get_running_loop().run_in_executor(None, lambda: import_model(path, task=task))
-        self._list(next((model.name for model in list_models() if model.path == kept), self._shown.model))
+        self._list(name_of_file(kept))
         self._changed()
 
     def delete(self) -> None:
@@ -94,16 +92,12 @@ class ModelSection:
             self._download.cancel()
 
     def _list(self, chosen: str) -> None:
-        """Those that are here, then those of the catalogue that are not."""
-        titles = {model.name: title_of(model.name) for model in list_models()}
-        for name in CATALOGUE:
-            titles.setdefault(name, f"{title_of(name)} (not on this computer)")
+        """The choices, and the checkpoint that the viewer was started with."""
+        titles = {
+            name: choice.title if choice.stored else f"{choice.title} (not on this computer)"
+            for name, choice in model_choices().items()
+        }
         titles.setdefault(self._given, self._given)
         self._shown.models = [{"title": title, "value": name} for name, title in titles.items()]
         self._shown.model = chosen
         self.describe()
-
-
-def title_of(model: str) -> str:
-    """What the catalogue calls a model; the name of one that it does not know."""
-    return CATALOGUE[model].title if model in CATALOGUE else model
