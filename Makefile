@@ -10,7 +10,7 @@ EXCLUDE ?=
 TRAINING_DATA ?= ../shared/data/sarcoma_train
 PROCESSES ?= 2
 
-.PHONY: demo view test bench lint format train-compact system-packages
+.PHONY: demo view test bench lint audit format train-compact system-packages
 
 demo: $(READY)
 	$(BIN)/sam3dsegment demo --out demo $(if $(SCAN),--scan "$(SCAN)") \
@@ -29,6 +29,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pip check
+	$(BIN)/python -m Testing.pins
+
+# Asks PyPI what is known against the pinned versions. Strict: a package that could not be looked up is no success.
+audit: $(READY)
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -87,7 +87,7 @@ Outcome = Ready | Answer | Failure
 class Evaluator:
     """Owns an engine and the thread that talks to it; the engine starts at once, in the background.
 
-    `submit`, `cancel`, `outcomes` and `close` are for the thread of the interface, and none of them waits.
+    `submit`, `cancel`, `forget`, `outcomes` and `close` are for the thread of the interface, and none of them waits.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -114,6 +114,12 @@ class Evaluator:
         with self._wake:
             self._call_off(target)
 
+    def forget(self, volume: Volume) -> None:
+        """Let go of a volume that is gone from the scene: its voxels may take gigabytes."""
+        segmenter = self._segmenter
+        if segmenter and segmenter.volume is volume:
+            self._segmenter = None
+
     def outcomes(self) -> list[Outcome]:
         """What has come since the last call."""
         found = []
@@ -136,9 +142,16 @@ class Evaluator:
 
     def _run(self) -> None:
         self._report(None, self._start_engine)
-        while job := self._next_job():
-            self._report(job, lambda job=job: self._answer(job))  # type: ignore[misc]
+        while self._answer_next():
+            pass
         self._engine.close()
+
+    def _answer_next(self) -> bool:
+        """Whether there was a job, or the evaluator is closed; nothing of the job outlives the call, not its volume."""
+        job = self._next_job()
+        if job:
+            self._report(job, lambda: self._answer(job))
+        return job is not None
 
     def _next_job(self) -> Job | None:
         """Waits for one; None once the evaluator is closed."""
@@ -170,11 +183,12 @@ class Evaluator:
         return Ready(self._engine.device)
 
     def _answer(self, job: Job) -> Answer:
-        if not self._segmenter or self._segmenter.volume is not job.volume:
-            self._segmenter = Segmenter(job.volume, self._engine)
+        segmenter = self._segmenter
+        if not segmenter or segmenter.volume is not job.volume:
+            segmenter = self._segmenter = Segmenter(job.volume, self._engine)
         for start in job.starts:
-            self._segmenter.start_from(start.clicks, start.box, start.mask)
-        prediction = self._segmenter.segment(job.clicks, job.cancelled, self._progressed)
+            segmenter.start_from(start.clicks, start.box, start.mask)
+        prediction = segmenter.segment(job.clicks, job.cancelled, self._progressed)
         measurement = measure(job.volume, prediction.mask)
         return Answer(job, prediction, measurement, self._engine.specification, self._engine.device)
 

@@ -22,7 +22,7 @@ class FirstClick:
         self.lists = make_waiting_lists(volume_node)
         self.is_there = False
         self._volume_node = volume_node
-        self._observer = ClickObserver(self.lists, self._note)
+        self._observer: ClickObserver | None = ClickObserver(self.lists, self._note)
 
     def _note(self) -> None:
         self.is_there = bool(read_clicks(self.lists, self._volume_node))
@@ -42,17 +42,24 @@ class FirstClick:
 
     def refuse(self) -> None:
         """Remove the click and wait for another."""
+        assert self._observer
         with self._observer.muted():
             write_clicks(self.lists, self._volume_node, ())
         self.is_there = False
 
     def hand_over(self) -> ClickLists:
         """The lists with the click, for the segment that they belong to from now on."""
-        self._observer.remove()
+        self._stop_listening()
         return self.lists
 
     def discard(self) -> None:
         """Take the lists out of the scene; those that are gone already stay so."""
-        self._observer.remove()
+        self._stop_listening()
         for node in self.lists:
             remove_node(node)
+
+    def _stop_listening(self) -> None:
+        """Observer and callback refer to each other, and to the volume: let go of it at once, not at some time."""
+        if self._observer:
+            self._observer.remove()
+        self._observer = None

@@ -16,7 +16,7 @@ from SAM3DSegmentLib.interaction.hand_edits import start_digest
 from SAM3DSegmentLib.interaction.snapshot import Snapshot, take_snapshot
 from SAM3DSegmentLib.interaction.tumour import Tumour
 from SAM3DSegmentLib.measure import Measurement
-from SAM3DSegmentLib.scene.provenance import Provenance, write_provenance
+from SAM3DSegmentLib.scene.provenance import Provenance, remove_provenance, write_provenance
 from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
 
 PROGRESS_AFTER = 0.3
@@ -80,7 +80,7 @@ class MaskUpdater:
     def update(self, tumour: Tumour) -> None:
         """Ask for the mask of the tumour's clicks; what was asked for it before is called off.
 
-        Without an include click the mask is cleared at once.
+        Without an include click the mask is cleared at once, and so is the record of how it was made.
 
         Raises:
             ScanError: the volume cannot be segmented any more.
@@ -89,6 +89,7 @@ class MaskUpdater:
         target, clicks = tumour.target, tumour.history.clicks
         if not any(click.include for click in clicks):
             self._writer.write_mask(target.segmentation_node, target.segment_id, target.volume_node, *empty_mask())
+            remove_provenance(target.segmentation_node, target.segment_id)
             tumour.written(())
         elif self._evaluator:
             job = Job(tumour, self.volume(target.volume_node), clicks, tumour.starts_of(clicks))
@@ -113,7 +114,9 @@ class MaskUpdater:
     def poll(self) -> list[Ready | Updated | Failure]:
         """Write the answers that came; those for what is gone, changed, cancelled or superseded are dropped."""
         for volume_node in [node for node in self._snapshots if not node.GetScene()]:
-            del self._snapshots[volume_node]
+            gone = self._snapshots.pop(volume_node)
+            if self._evaluator:
+                self._evaluator.forget(gone.volume)
         for tumour in [known for known in self._jobs if not known.target.exists()]:
             self.cancel(tumour)
         news: list[Ready | Updated | Failure] = []
@@ -134,6 +137,7 @@ class MaskUpdater:
     def close(self) -> None:
         """End the engine, and take our helpers out of the scene."""
         self.use_engine(None)
+        self._snapshots.clear()
         self._changes.clear()
         self._writer.close()
 

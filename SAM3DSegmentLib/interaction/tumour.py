@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import dist
 
 import slicer
 
@@ -19,7 +20,11 @@ from SAM3DSegmentLib.scene.click_nodes import (
     write_clicks,
 )
 from SAM3DSegmentLib.scene.click_observer import ClickObserver
+from SAM3DSegmentLib.scene.provenance import read_provenance
 from SAM3DSegmentLib.scene.segments import read_mask
+
+FILE_ROUNDING_MM = 1e-3
+"""Clicks from a scene file and from a record are the same within this."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Tumour:
         self._observer: ClickObserver | None = None
         self.open()
         self.history = ClickHistory(self.history.clicks)
+        self.changed = self._awaits_answer()
 
     @classmethod
     def begun(cls, target: Target, lists: ClickLists) -> Tumour:
@@ -121,6 +127,20 @@ class Tumour:
         with self._observer.muted():
             write_clicks(self.lists, self.target.volume_node, self.history.clicks)
 
+    def _awaits_answer(self) -> bool:
+        """Whether the scene was saved between a change of clicks and the answer to it; work by hand is not answered."""
+        box, mask = self.target.mask()
+        if mask.size and mask_digest(box, mask) != self._digest:
+            return False
+        record = read_provenance(self.target.segmentation_node, self.target.segment_id)
+        clicks, answered = self.history.clicks, record.clicks if record else ()
+        if not any(click.include for click in clicks):
+            return bool(answered)
+        return len(clicks) != len(answered) or any(
+            click.include != other.include or dist(click.ras, other.ras) > FILE_ROUNDING_MM
+            for click, other in zip(clicks, answered, strict=True)
+        )
+
     def restore_lists(self) -> None:
         """Make lists that were deleted from the scene again; the clicks in them are gone."""
         if not all(node.GetScene() for node in self.lists):
@@ -134,8 +154,9 @@ class Tumour:
 
     def written(self, starts: tuple[Start, ...]) -> None:
         """Remember that the segment's mask is an answer that went on from `starts`, not painted by hand."""
-        self._digest = mask_digest(*self.target.mask())
-        write_digest(self.target.segment, "" if starts else self._digest)
+        box, mask = self.target.mask()
+        self._digest = mask_digest(box, mask)
+        write_digest(self.target.segment, self._digest if mask.size and not starts else "")
 
     def untouched(self) -> bool:
         """Whether there is neither click nor voxel."""

@@ -69,6 +69,13 @@ def write_provenance(
             segment.RemoveTag(TAG_PREFIX + tag)
 
 
+def remove_provenance(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:
+    """Take the segment's record out, where there is one; its other tags stay."""
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    for tag in (CLICKS, *TEXTS, *OPTIONAL_TEXTS):
+        segment.RemoveTag(TAG_PREFIX + tag)
+
+
 def read_provenance(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> Provenance | None:
     """The segment's record; None where there is none, or one that is not ours."""
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)

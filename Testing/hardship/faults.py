@@ -1,7 +1,4 @@
-"""The long version of the tests of faults: `python -m Testing.hardship [kills | messages | files | link]`.
-
-Prints the figures of docs/robustness.md, one line each; ends with 1 where something is not as it must be.
-"""
+"""The long version of the tests of faults: an engine that is killed, damaged messages and files, a slow link."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from Testing.mutations import outcomes_of, wrong
 from Testing.ssh_server import SshServer
 from Testing.throttle import Throttle
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KILLS = 200
 MESSAGES = 20_000
 MUTANTS = {"nii": 500, "nii.gz": 400, "nrrd": 400, "mha": 100, "safetensors": 400, "json": 200}
@@ -105,10 +102,3 @@ def slow_link() -> bool:
         + ", ".join(f"{seconds:.2f} s and {sent} bytes" for seconds, sent in later)
     )
     return first[0] <= 10
-
-
-PARTS = {"kills": kills, "messages": fuzzed_messages, "files": mutated_files, "link": slow_link}
-
-if __name__ == "__main__":
-    chosen = sys.argv[1:] or list(PARTS)
-    sys.exit(0 if all(PARTS[part]() for part in chosen) else 1)
