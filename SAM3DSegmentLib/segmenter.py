@@ -23,8 +23,7 @@ CONFIDENT = 0.86
 """The first click is looked at in one zoom level after another, the finest first, until an answer is this confident."""
 
 COARSEST_GUESS = 3.0
-"""Millimetres; where no answer is confident that of this zoom level counts, a coarser one only for an object that
-outgrows it."""
+"""Millimetres; a coarser zoom level is looked at only for an object that outgrows this one."""
 
 FULL_SHARE = 0.8
 """An object whose longest side takes more than this share of the crop has outgrown it."""
@@ -165,15 +164,20 @@ class Segmenter:
         return self._grow(self._zoom(field, clicks, request), clicks, request)
 
     def _first_look(self, clicks: tuple[Click, ...], request: Request) -> Field:
-        """The finest zoom level in which the object fits and the network is sure of it, around the include click."""
+        """The finest zoom level in which the object fits and the network is sure of it, around the include click.
+
+        Where it is sure of none, the surest one counts.
+        """
         first = next(click for click in clicks if click.include)
         centre = self.volume.continuous_index(first.ras)
+        fitting = []
         for level, spacing in enumerate(self._levels):
             field = self._look(level, centre, None, clicks, request)
-            fits = not self._outgrown(field)
-            if fits and (field.confidence >= CONFIDENT or spacing >= COARSEST_GUESS):
-                break
-        return field
+            if not self._outgrown(field):
+                fitting.append(field)
+                if field.confidence >= CONFIDENT or spacing >= COARSEST_GUESS:
+                    break
+        return max(fitting, key=lambda fits: fits.confidence, default=field)
 
     def _outgrown(self, field: Field) -> bool:
         """Whether the object meets the border of its crop, or nearly fills it."""

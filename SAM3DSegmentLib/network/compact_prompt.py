@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from SAM3DSegmentLib.geometry import Float32Array, Point
+from SAM3DSegmentLib.network.half_grid import clicked_voxels, doubled, halved
 from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.network.reach import reach
+from SAM3DSegmentLib.network.walker import walk
 
 CROP_SIZE = 64
 CLICK_SIGMA = 1.5
@@ -20,6 +22,15 @@ FAR_WEIGHT = 0.5
 CORRECTION_SIGMA = 8.0
 """Voxels around the newest click within which the new answer counts for more."""
 
+WALKER_WEIGHT = 0.4
+"""How much a random walker counts in a crop's first answer."""
+
+WALKER_LOGIT = 4.0
+"""Of a voxel from where every walker meets the object first."""
+
+WALKER_ROOM = 0.8
+"""The share of a crop's edge up to which an object leaves the walker room."""
+
 INPUTS = ("image", "include", "exclude", "previous", "reach")
 """Of the network, in the order of its arguments; a graph names them so."""
 
@@ -30,7 +41,10 @@ Forward = Callable[[dict[str, Float32Array]], Float32Array]
 def answer(
     forward: Forward, crop: Float32Array, clicks: Sequence[CropClick], previous: Float32Array | None
 ) -> Float32Array:
-    """Logits [S, S, S] of the clicked object, joined with those of the answer before.
+    """Logits [S, S, S] of the clicked object, joined with those of the answer before, or of a random walker.
+
+    With a single click the walker, who knows nothing but brightness, errs where the network does not: on the
+    validation scans their mean gained 2 points of Dice at the first click. From the second click on it only lost.
 
     Args:
         crop: [S, S, S], normalised, axes (D, H, W).
@@ -38,7 +52,9 @@ def answer(
     """
     logits: Float32Array = forward(network_inputs(crop, clicks, previous))[0, 0]
     if previous is None:
-        return logits
+        if nearly_fills(logits):
+            return logits
+        return logits + np.float32(WALKER_WEIGHT) * (walker_logits(crop, clicks) - logits)
     return previous + weight_of_the_new(clicks[-1].position, len(crop)) * (logits - previous)
 
 
@@ -50,6 +66,22 @@ def network_inputs(
     before = np.zeros_like(crop) if previous is None else previous
     maps = [values[None] for values in (crop, *(click_map(positions, len(crop)) for positions in signs), before)]
     return {name: values[None] for name, values in zip(INPUTS, [*maps, reach(crop, *signs)], strict=True)}
+
+
+def walker_logits(crop: Float32Array, clicks: Sequence[CropClick]) -> Float32Array:
+    """[S, S, S], the answer of a random walker on half the grid; arguments as above, at least one include click."""
+    small = halved(crop)
+    include, exclude = (
+        clicked_voxels([click.position for click in clicks if click.include is sign], len(small))
+        for sign in (True, False)
+    )
+    return np.float32(2 * WALKER_LOGIT) * (doubled(walk(small, include, exclude)) - np.float32(0.5))
+
+
+def nearly_fills(logits: Float32Array) -> bool:
+    """Whether the object of logits [S, S, S] is too large for a walker who holds the crop's faces for background."""
+    found = np.argwhere(logits > 0)
+    return len(found) > 0 and bool((np.ptp(found, axis=0) > WALKER_ROOM * len(logits)).any())
 
 
 def click_map(positions: Sequence[Point], size: int) -> Float32Array:

@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SAM3DSegmentLib.geometry import Float32Array, Point
+from SAM3DSegmentLib.network.half_grid import clicked_voxels, halved
 
 REACH_CHANNELS = 4
-FACTOR = 2
-"""Voxels of the crop along one voxel of the maps."""
-
 STEP_COST = 0.02
 """Of a step between neighbours of equal brightness; a step over an edge costs its height, in standard deviations."""
 
@@ -33,14 +31,13 @@ def reach(image: Float32Array, include: Sequence[Point], exclude: Sequence[Point
         image: [S, S, S], normalised crop, axes (D, H, W).
         include, exclude: positions (d, h, w) in voxels of the crop.
     """
-    edge = image.shape[0] // FACTOR
-    small = image.reshape(edge, FACTOR, edge, FACTOR, edge, FACTOR).mean((1, 3, 5), dtype=np.float32)
+    small = halved(image)
+    edge = len(small)
     steps = [np.abs(np.diff(small, axis=axis)) + np.float32(STEP_COST) for axis in range(3)]
     maps = np.zeros((REACH_CHANNELS, edge, edge, edge), np.float32)
     for n, clicks in enumerate((include, exclude)):
         if len(clicks):
-            # Rounded first: a click must not change its voxel by the last digit that a file keeps of it.
-            voxels = tuple(np.clip(np.round(clicks, 3) // FACTOR, 0, edge - 1).astype(int).T)
+            voxels = tuple(clicked_voxels(clicks, edge).T)
             brightness = np.unique(small[voxels])
             difference = np.abs(small - brightness[:, None, None, None]).min(0)
             maps[2 * n] = np.exp(-shortest(steps, voxels))
