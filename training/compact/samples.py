@@ -17,10 +17,10 @@ Sample = tuple[Tensor, Tensor]
 """Image, float32 and normalised, and target, boolean: both [1, S, S, S]."""
 
 
-TUMOURS, IMPLANTED, ANATOMY = 0.40, 0.18, 0.17
+TUMOURS, IMPLANTED, ANATOMY = 0.45, 0.18, 0.12
 """Shares of the samples; the rest is synthetic."""
 
-EARLY_SIZE, EARLY_SHARE = 48, 0.8
+EARLY_SIZE, EARLY_SHARE = 48, 0.7
 """Edge in voxels of the crops of the first samples, and how many those are: they cost less than half as much."""
 
 

@@ -46,7 +46,7 @@ DROPPED_SHARE = 0.15
 SKIPPED_ROUNDS = (0, 0, 1, 2, 4)
 """Rounds of clicks that pass without a gradient between the two that train, drawn for each batch."""
 
-AVERAGE_DECAY = 0.995
+AVERAGE_DECAY = 0.998
 ZOOM_LEVELS = (0.75, 1.5, 3.0, 6.0)
 LOG_COLUMNS = ("step", "first_click_loss", "later_click_loss", *(f"validation_dice_{n}" for n in VALIDATION_CLICKS))
 BEST_FILE, LAST_FILE = "best.safetensors", "compact.safetensors"
@@ -154,7 +154,7 @@ def metadata(configuration: Configuration, steps: int, batch: int, scores: dict[
     """What the checkpoint says of itself."""
     return Metadata(
         name=configuration.name,
-        version="3",
+        version="2",
         task=configuration.task,
         intensity=CropStatistics(),
         spacings=ZOOM_LEVELS,
