@@ -7,54 +7,20 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SAM3DSegmentLib import __version__
+from SAM3DSegmentLib import __version__, model_commands
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import CancelledError, NoIncludeClickError, UserError
 from SAM3DSegmentLib.evaluation import command as evaluation
+from SAM3DSegmentLib.typed_clicks import add_clicks, joined_points
 
 if TYPE_CHECKING:
-    from SAM3DSegmentLib.geometry import BoolArray, Volume
+    from SAM3DSegmentLib.geometry import BoolArray
     from SAM3DSegmentLib.headless import Answer, HeadlessSession
-
-CLICK_OPTIONS = ("--include", "--exclude")
-
-
-@dataclass(frozen=True)
-class TypedClick:
-    """A click as it stands on the command line."""
-
-    text: str
-    include: bool
-
-    def on(self, volume: Volume) -> Click:
-        """The click on a scan."""
-        from SAM3DSegmentLib.scan import parse_point
-
-        return Click(parse_point(self.text, volume), self.include)
-
-
-class AppendClick(argparse.Action):
-    """Collects --include and --exclude in one list, in their order on the line."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        clicks = getattr(namespace, self.dest) or []
-        setattr(namespace, self.dest, [*clicks, TypedClick(values, option_string == CLICK_OPTIONS[0])])
-
-
-def joined_points(arguments: Sequence[str]) -> list[str]:
-    """`--include -55.7,-135.8,-949` as `--include=-55.7,...`: argparse would take the leading minus for an option."""
-    joined: list[str] = []
-    for argument in arguments:
-        if joined and joined[-1] in CLICK_OPTIONS:
-            joined[-1] += f"={argument}"
-        else:
-            joined.append(argument)
-    return joined
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,19 +85,10 @@ def parser() -> argparse.ArgumentParser:
     replay.set_defaults(model=None)
     replay.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
-    models = add_command(commands, "models", run_models_list, "list, download, import, convert and delete models")
-    actions = models.add_subparsers(metavar="ACTION")
-    add_command(actions, "list", run_models_list, "the models on this computer and those that can be had")
-    add_command(actions, "download", run_models_download, "download a model").add_argument("name")
-    importing = add_command(actions, "import", run_models_import, "take a model from a file, offline")
-    importing.add_argument("file", type=Path)
-    importing.add_argument("--name", help="under which it is kept")
-    importing.add_argument("--task", help="kits, lits, pancreas or colon for a published 3DSAM-adapter checkpoint")
-    converting = add_command(actions, "convert", run_models_convert, "a published checkpoint to safetensors")
-    converting.add_argument("file", type=Path)
-    converting.add_argument("--task", required=True, help="kits, lits, pancreas or colon")
-    converting.add_argument("--out", type=Path, required=True, help="folder for the adapter and its backbone")
-    add_command(actions, "delete", run_models_delete, "delete a model from disk").add_argument("name")
+    models = add_command(
+        commands, "models", model_commands.run_list, "list, download, import, convert and delete models"
+    )
+    model_commands.add_actions(models, add_command)
 
     add_command(commands, "engine", run_engine, "serve a network on standard input and output (docs/protocol.md)")
     return top
@@ -143,13 +100,6 @@ def add_command(
     command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
     command.set_defaults(run=run)
     return command
-
-
-def add_clicks(command: argparse.ArgumentParser) -> None:
-    for option in CLICK_OPTIONS:
-        command.add_argument(
-            option, action=AppendClick, dest="clicks", metavar="R,A,S", help="mm, or ijk:I,J,K; repeats, order counts"
-        )
 
 
 def add_engine(command: argparse.ArgumentParser) -> None:
@@ -277,58 +227,6 @@ def run_replay(options: argparse.Namespace) -> int:
         for segment, outcome in replayed:
             print(f"{segment.name}: {outcome}")
     return 0 if all(outcome.equal for _, outcome in replayed) else 1
-
-
-def run_models_list(options: argparse.Namespace) -> None:
-    from SAM3DSegmentLib.models.catalogue import CATALOGUE
-    from SAM3DSegmentLib.models.store import list_models, models_folder
-
-    here = list_models()
-    for model in here:
-        print(f"{model.name:<16} {model.known.title if model.known else 'your own'}\n{'':<16} {model.path}")
-    for known in CATALOGUE.values():
-        if known.name not in {model.name for model in here}:
-            means = "sam3dsegment models download" if known.url else "sam3dsegment models import FILE --task"
-            print(f"{known.name:<16} {known.title}\n{'':<16} not on this computer: {means} {known.name}")
-    print(f"\nModels folder: {models_folder()}")
-
-
-def run_models_download(options: argparse.Namespace) -> None:
-    from SAM3DSegmentLib.errors import UnknownModelError
-    from SAM3DSegmentLib.models.catalogue import CATALOGUE
-    from SAM3DSegmentLib.models.download import download_model
-
-    model = CATALOGUE.get(options.name)
-    if model is None or model.url is None:
-        names = ", ".join(m.name for m in CATALOGUE.values() if m.url)
-        raise UnknownModelError(
-            f"{options.name!r} cannot be downloaded: choose {names}, or import a model from a file."
-        )
-
-    def progress(done: int, total: int) -> None:
-        print(f"\r{model.title}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", end="", file=sys.stderr)
-
-    path = download_model(model, progress)
-    print(f"\n{path}", file=sys.stderr)
-
-
-def run_models_import(options: argparse.Namespace) -> None:
-    from SAM3DSegmentLib.models.store import import_model
-
-    print(import_model(options.file, options.name, options.task))
-
-
-def run_models_convert(options: argparse.Namespace) -> None:
-    from SAM3DSegmentLib.network.convert import convert_published
-
-    for path in convert_published(options.file, options.task, options.out):
-        print(path)
-
-
-def run_models_delete(options: argparse.Namespace) -> None:
-    from SAM3DSegmentLib.models.store import delete_model
-
-    delete_model(options.name)
 
 
 def run_engine(options: argparse.Namespace) -> None:

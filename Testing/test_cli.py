@@ -16,8 +16,9 @@ import pytest
 import SimpleITK
 import torch
 
-from SAM3DSegmentLib.cli import joined_points, main
+from SAM3DSegmentLib.cli import main
 from SAM3DSegmentLib.models.store import find_model
+from SAM3DSegmentLib.typed_clicks import joined_points
 from Testing.doubles import ball_volume, middle
 
 ROOT = Path(__file__).resolve().parents[1]
