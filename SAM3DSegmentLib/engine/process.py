@@ -8,7 +8,7 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -32,6 +32,26 @@ PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 class EngineGone(Exception):
     """The process died, hung, or spoke no protocol: a fresh one may answer."""
+
+
+class Heard:
+    """A stream that tells of each piece that comes in: over a slow link one message takes longer than the patience."""
+
+    def __init__(self, stream: BinaryIO, hear: Callable[[], None]) -> None:
+        self._stream = stream
+        self._hear = hear
+
+    def read(self, count: int, /) -> bytes:
+        """Up to `count` bytes, fewer only at the end."""
+        pieces = []
+        while count:
+            piece: bytes = self._stream.read1(count)  # type: ignore[attr-defined]
+            if not piece:
+                break
+            self._hear()
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)
 
 
 class EngineProcess:
@@ -128,13 +148,15 @@ class EngineProcess:
         reason = "it ended"
         try:
             with cast(BinaryIO, process.stdout) as stdout:
-                while message := read_message(stdout):
-                    self.heard_at = time.monotonic()
+                while message := read_message(Heard(stdout, self._hear)):
                     if message.kind != "alive":
                         self._answers.put(message)
         except (WireError, MemoryError) as error:
             reason = f"its output cannot be read: {error}"
         self._answers.put(EngineGone(reason))
+
+    def _hear(self) -> None:
+        self.heard_at = time.monotonic()
 
     def _write(self) -> None:
         with contextlib.suppress(OSError), cast(BinaryIO, self._process.stdin) as stdin:

@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,13 @@ Array = NDArray[Any]
 
 class WireError(Exception):
     """Bytes that are no message of this protocol: the stream cannot be read on."""
+
+
+class Source(Protocol):
+    """What a message is read from: a file, or what behaves like one."""
+
+    def read(self, count: int, /) -> bytes:
+        """Up to `count` bytes, fewer only at the end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +71,7 @@ def write_message(stream: BinaryIO, message: Message) -> int:
     return len(frame)
 
 
-def read_message(stream: BinaryIO) -> Message | None:
+def read_message(stream: Source) -> Message | None:
     """The next frame; None where the stream ends between two frames.
 
     Raises:
@@ -121,7 +128,7 @@ def parse_array(array: Any) -> tuple[str, np.dtype[Any], tuple[int, ...]]:
     return name, DTYPES[dtype], tuple(shape)
 
 
-def read_exactly(stream: BinaryIO, count: int) -> bytes:
+def read_exactly(stream: Source, count: int) -> bytes:
     content = stream.read(count)
     if len(content) < count:
         raise WireError("the stream ends within a frame")
