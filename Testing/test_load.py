@@ -16,7 +16,15 @@ from Testing.disturbance import LIGHT, points, scan, wait_for
 if sys.platform != "linux":
     pytest.skip("memory and processes are read from Linux's /proc", allow_module_level=True)
 
-from Testing.hardship.load import FLAT_SHARE, click_on_large_scan, open_and_close, resident_mib, session_on, work_on
+from Testing.hardship.load import (
+    FLAT_SHARE,
+    child_processes,
+    click_on_large_scan,
+    open_and_close,
+    resident_mib,
+    session_on,
+    work_on,
+)
 
 LARGE_SHAPE = (400, 512, 512)
 OVERHEAD_MIB = 220
@@ -48,5 +56,6 @@ def test_a_closed_scene_lets_go_of_its_scan_while_the_engine_goes_on() -> None:
 
 
 def test_scenes_opened_and_closed_leave_no_node_observer_thread_or_process() -> None:
+    before = child_processes()
     left = open_and_close(cycles=3)
-    assert left[-1] == left[1] and left[-1].processes == 0
+    assert left[-1] == left[1] and left[-1].processes <= before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -157,7 +158,8 @@ def test_a_download_shows_its_progress_and_is_cancelled_or_ends_with_the_model(b
     sync_api.expect(ball.page.locator(".model-info")).to_contain_text("375 MB", timeout=MILLISECONDS)
     ball.viewer.ask("use_slow_download", 30.0)
     ball.page.get_by_role("button", name="Download").click()
-    sync_api.expect(ball.page.locator(".download")).to_have_attribute("aria-valuenow", "5", timeout=MILLISECONDS)
+    under_way = re.compile(r"[1-9]\d?")
+    sync_api.expect(ball.page.locator(".download")).to_have_attribute("aria-valuenow", under_way, timeout=MILLISECONDS)
     ball.page.get_by_role("button", name="Cancel download").click()
     sync_api.expect(ball.page.locator(".v-snackbar__content")).to_contain_text("cancelled", timeout=MILLISECONDS)
     assert not list(models.glob("*.pth"))
