@@ -22,6 +22,7 @@ from torch.func import functional_call
 
 from SAM3DSegmentLib.errors import CheckpointError
 from SAM3DSegmentLib.models.store import sha256_of
+from SAM3DSegmentLib.network.compact import CompactNetwork
 from SAM3DSegmentLib.network.compact_predictor import compact_from
 from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE, INPUTS, network_inputs
 from SAM3DSegmentLib.network.interface import CropClick
@@ -29,6 +30,7 @@ from SAM3DSegmentLib.network.metadata import COMPACT, Metadata
 from SAM3DSegmentLib.network.onnx_graph import SHA256_KEY
 from SAM3DSegmentLib.network.runtime import graph_of
 from SAM3DSegmentLib.network.tensor_files import read_safetensors
+from training.planar import PlanarNetwork
 
 OPSET = 18
 STORED_SUFFIX = ".half"
@@ -56,19 +58,20 @@ def export_graph(checkpoint: Path) -> Path:
 
 
 class OnGivenWeights(nn.Module):
-    """A network whose weights are arguments, so that no step of the export can fold them into the graph."""
+    """A network in planes whose weights are arguments, so that no step of the export can fold them into the graph."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: CompactNetwork) -> None:
         super().__init__()
-        self.network = network
+        self.names = [name for name, _ in network.named_parameters()]
+        self.planar = PlanarNetwork(network)
 
     def forward(self, inputs: list[Tensor], weights: list[Tensor]) -> Tensor:
-        names = [name for name, _ in self.network.named_parameters()]
-        answer: Tensor = functional_call(self.network, dict(zip(names, weights, strict=True)), tuple(inputs))
+        given = {f"network.{name}": weight for name, weight in zip(self.names, weights, strict=True)}
+        answer: Tensor = functional_call(self.planar, given, tuple(inputs))
         return answer
 
 
-def traced(network: nn.Module) -> onnx.ModelProto:
+def traced(network: CompactNetwork) -> onnx.ModelProto:
     """The network's graph; after the inputs come the weights as inputs, under the names of its parameters."""
     crop = np.random.default_rng(0).standard_normal((CROP_SIZE,) * 3).astype(np.float32)
     example = network_inputs(crop, [CropClick((CROP_SIZE / 2,) * 3, True)], None)

@@ -56,15 +56,7 @@ class CompactNetwork(nn.Module):
             previous: [B, 1, S, S, S], logits of the previous answer, zeros where there is none.
             reach: [B, 4, S/2, S/2, S/2], as `network.reach.reach` makes them.
         """
-        channels = [
-            image,
-            relative_brightness(image, include),
-            relative_brightness(image, exclude),
-            include,
-            exclude,
-            previous.clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT) / PREVIOUS_LIMIT,
-        ]
-        x = torch.cat([fold(torch.cat(channels, dim=1)), reach], dim=1).contiguous(memory_format=torch.channels_last_3d)
+        x = self.channels(image, include, exclude, previous, reach).contiguous(memory_format=torch.channels_last_3d)
         x = self.encoder[0](self.stem(x))
         skips = []
         for down, block in zip(self.down, self.encoder[1:], strict=True):
@@ -73,6 +65,19 @@ class CompactNetwork(nn.Module):
         for up, block, skip in reversed(list(zip(self.up, self.decoder, skips, strict=True))):
             x = block(F.interpolate(up(x), scale_factor=2.0, mode="nearest") + skip)
         return unfold(self.head(x))
+
+    @staticmethod
+    def channels(image: Tensor, include: Tensor, exclude: Tensor, previous: Tensor, reach: Tensor) -> Tensor:
+        """What the stem reads, [B, 8 * INPUT_CHANNELS + REACH_CHANNELS, S/2, S/2, S/2]; arguments as of `forward`."""
+        maps = [
+            image,
+            relative_brightness(image, include),
+            relative_brightness(image, exclude),
+            include,
+            exclude,
+            previous.clamp(-PREVIOUS_LIMIT, PREVIOUS_LIMIT) / PREVIOUS_LIMIT,
+        ]
+        return torch.cat([fold(torch.cat(maps, dim=1)), reach], dim=1)
 
 
 def fold(x: Tensor) -> Tensor:
