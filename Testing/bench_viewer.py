@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from SAM3DSegmentLib.phantom import make_phantom
-from Testing.viewer_process import ViewerProcess
-from Testing.viewer_user import AXIAL, User, at_the_page
+from Testing.viewer.process import ViewerProcess
+from Testing.viewer.user import AXIAL, User, at_the_page
 
 REPEATS = 5
 VIEW = 600, 400

@@ -1,8 +1,9 @@
-"""Fixtures that the tests share, and the reasons why tests were skipped, listed last."""
+"""Fixtures that the tests share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,3 +20,11 @@ def scene() -> Iterator[slicer.vtkMRMLScene]:
     booted = boot_scene()
     yield booted
     booted.Clear(0)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The folder of an evaluation: three scans of known answer and the table that lists them."""
+    from Testing.evaluation_cases import write_cases
+
+    return write_cases(tmp_path)

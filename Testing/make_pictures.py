@@ -15,8 +15,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from SAM3DSegmentLib.phantom import make_phantom
-from Testing.viewer_process import ROOT, ViewerProcess
-from Testing.viewer_user import AXIAL, User, at_the_page
+from Testing.viewer.process import ROOT, ViewerProcess
+from Testing.viewer.user import AXIAL, User, at_the_page
 
 FRAME = 880, 550
 COLORS = 192

@@ -1,4 +1,4 @@
-"""A 3DSAM-adapter that tests can afford: few and narrow blocks on a 32^3 crop, random weights, the published layout."""
+"""A 3DSAM-adapter that tests can afford: a 32^3 crop, few narrow blocks, random weights; its predictor and files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.network.adapted_encoder import AdapterSizes
+from SAM3DSegmentLib.network.adapter_predictor import AdapterPredictor
+from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.network.sam_adapter import SamAdapter
+from SAM3DSegmentLib.specification import Specification
 from Testing import oracle
+
+CPU = torch.device("cpu")
 
 SIZES = AdapterSizes(width=48, depth=8, heads=3, crop=32, window=4, channels=32)
 POINTS = torch.tensor([[3.0, 9.0, 20.0], [30.0, 1.0, 15.0], [16.0, 17.5, 16.0]])
@@ -36,6 +42,27 @@ def random_network(seed: int = 0) -> SamAdapter:
 def random_crop(seed: int = 0) -> Tensor:
     """[32, 32, 32]."""
     return torch.randn((SIZES.crop,) * 3, generator=torch.Generator().manual_seed(seed))
+
+
+def ignore(fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
+def predictor_of(
+    network: SamAdapter, signed: bool = False, device: torch.device = CPU, dtype: torch.dtype | None = None
+) -> AdapterPredictor:
+    """On `device`, its products in `dtype` (None: float32)."""
+    specification = Specification("test", "1", "0" * 64, SIZES.crop, (1.0,), CropStatistics(), signed, False)
+    return AdapterPredictor(network, specification, device, dtype)
+
+
+def crop_clicks(positions: Tensor, include: bool) -> list[CropClick]:
+    """Of [N, 3], voxels (d, h, w)."""
+    return [CropClick((float(d), float(h), float(w)), include) for d, h, w in positions]
+
+
+def largest_difference(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max())
 
 
 def oracle_result(network: SamAdapter, crop: Tensor, points: Tensor) -> oracle.OracleResult:

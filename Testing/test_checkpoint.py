@@ -32,6 +32,7 @@ from SAM3DSegmentLib.network.sam_weights import read_sam, sizes_of, untrained_ne
 from SAM3DSegmentLib.network.tensor_files import read_safetensors
 from Testing.reduced_network import (
     SIZES,
+    ignore,
     published_content,
     random_crop,
     random_network,
@@ -53,10 +54,6 @@ DESCRIPTION = Metadata(
     licence="Apache-2.0",
 )
 CLICKS = [CropClick((16.0, 17.0, 15.0), True), CropClick((3.0, 9.0, 20.0), False)]
-
-
-def ignore(fraction: float) -> None:
-    """Progress that nobody watches."""
 
 
 def load_reduced(path: Path) -> SamAdapter:

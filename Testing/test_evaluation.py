@@ -11,18 +11,7 @@ from SAM3DSegmentLib.errors import CaseError, ScanError
 from SAM3DSegmentLib.evaluation.cases import Structure, read_reference, read_structures
 from SAM3DSegmentLib.evaluation.metrics import dice, surface_dice
 from SAM3DSegmentLib.evaluation.simulated_user import next_click
-from Testing.evaluation_cases import (
-    SPACING,
-    TARGETS,
-    ball,
-    write_cases,
-    write_nifti,
-)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_cases(tmp_path)
+from Testing.evaluation_cases import SPACING, TARGETS, ball, write_nifti
 
 
 def test_first_click_is_the_deepest_voxel_of_the_target() -> None:

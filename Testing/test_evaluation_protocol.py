@@ -19,22 +19,7 @@ from SAM3DSegmentLib.evaluation.statistics import summarise
 from SAM3DSegmentLib.geometry import BoolArray, Volume
 from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.specification import Specification
-from Testing.evaluation_cases import (
-    NOISY_USERS,
-    TARGETS,
-    answering,
-    empty,
-    perfect,
-    slicewise,
-    structures,
-    truth,
-    write_cases,
-)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_cases(tmp_path)
+from Testing.evaluation_cases import NOISY_USERS, TARGETS, answering, empty, perfect, slicewise, structures, truth
 
 
 def test_perfect_method_needs_one_click(data: Path) -> None:

@@ -21,15 +21,10 @@ from SAM3DSegmentLib.evaluation.protocol import CENTRE, NOISY, PAPER, User, eval
 from SAM3DSegmentLib.evaluation.report import Conditions, write_report
 from SAM3DSegmentLib.evaluation.run import Contender, Plan, finished, run_share
 from SAM3DSegmentLib.evaluation.share import Share
-from Testing.evaluation_cases import CASES, TARGETS, answering, slicewise, structures, truth, write_cases
+from Testing.evaluation_cases import CASES, TARGETS, answering, slicewise, structures, truth
 
 CONDITIONS = Conditions("by slice", "ab" * 32, "cpu", "1.0", "interactive", 3)
 TEST_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "test"
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_cases(tmp_path)
 
 
 def plan(data: Path, **changes: object) -> Plan:

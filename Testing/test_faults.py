@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     return folder
+
+
+@pytest.fixture
+def hung_engine() -> Iterator[Engine]:
+    """An engine that loaded its network and was then stopped."""
+    with Engine(command=LIGHT, patience=600) as engine:
+        _ = engine.specification
+        os.kill(engine._process.pid, signal.SIGSTOP)
+        yield engine
 
 
 def crop() -> np.ndarray:
@@ -130,30 +140,24 @@ def test_a_slow_start_is_waited_for() -> None:
 
 
 @on_linux
-def test_an_engine_that_hangs_before_it_has_read_the_crop_is_replaced() -> None:
-    with Engine(command=LIGHT, patience=60) as engine:
-        _ = engine.specification
-        hung = engine._process.pid
-        os.kill(hung, signal.SIGSTOP)
-        engine._patience = 2
-        large = np.ones((32, 32, 32), np.float32)
-        resume = threading.Timer(4, lambda: setattr(engine, "_patience", 60))
-        resume.start()
-        engine.decode(large, CLICKS, None)
-        assert engine.restarts >= 1 and not is_running(hung)
+def test_an_engine_that_hangs_before_it_has_read_the_crop_is_replaced(hung_engine: Engine) -> None:
+    hung = hung_engine._process.pid
+    hung_engine._patience = 2
+    large = np.ones((32, 32, 32), np.float32)
+    resume = threading.Timer(4, lambda: setattr(hung_engine, "_patience", 60))
+    resume.start()
+    hung_engine.decode(large, CLICKS, None)
+    assert hung_engine.restarts >= 1 and not is_running(hung)
 
 
 @on_linux
-def test_a_click_on_a_hung_engine_is_cancelled_all_the_same() -> None:
-    with Engine(command=LIGHT, patience=600) as engine:
-        _ = engine.specification
-        hung = engine._process.pid
-        os.kill(hung, signal.SIGSTOP)
-        cancelled = threading.Event()
-        threading.Timer(0.2, cancelled.set).start()
-        with pytest.raises(CancelledError):
-            engine.decode(crop(), CLICKS, None, cancelled)
-        assert not is_running(hung)
+def test_a_click_on_a_hung_engine_is_cancelled_all_the_same(hung_engine: Engine) -> None:
+    hung = hung_engine._process.pid
+    cancelled = threading.Event()
+    threading.Timer(0.2, cancelled.set).start()
+    with pytest.raises(CancelledError):
+        hung_engine.decode(crop(), CLICKS, None, cancelled)
+    assert not is_running(hung)
 
 
 @on_linux

@@ -12,21 +12,16 @@ from torch import Tensor
 from SAM3DSegmentLib.evaluation.metrics import dice
 from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.intensity import CropStatistics
-from SAM3DSegmentLib.network.adapter_predictor import AdapterPredictor, compute_dtype
+from SAM3DSegmentLib.network.adapter_predictor import compute_dtype
 from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.scan import read_scan
-from SAM3DSegmentLib.specification import Specification
-from Testing.reduced_network import SIZES, random_crop, random_network
+from Testing.reduced_network import SIZES, ignore, predictor_of, random_crop, random_network
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "test"
 CPU = torch.device("cpu")
 CLICK = CropClick((16.0, 16.0, 16.0), True)
 TUMOUR = (26, 67, 76)
 """(k, j, i) of a voxel in the labelled tumour of the scan STS_003_CT."""
-
-
-def ignore(fraction: float) -> None:
-    """Progress that nobody watches."""
 
 
 def real_crop() -> Tensor:
@@ -41,8 +36,7 @@ def real_crop() -> Tensor:
 
 def logits(dtype: torch.dtype | None, crop: Tensor) -> Tensor:
     """Of the reduced network, its products in `dtype`."""
-    specification = Specification("test", "1", "0" * 64, SIZES.crop, (1.0,), CropStatistics(), False, False)
-    predictor = AdapterPredictor(random_network(), specification, CPU, dtype)
+    predictor = predictor_of(random_network(), dtype=dtype)
     return predictor.decode(predictor.encode(crop, ignore), [CLICK], None, ignore)
 
 

@@ -1,12 +1,9 @@
-"""3DSAM-adapter: every shortcut against the oracle, the golden case, additions, clicks that exclude, short memory."""
+"""3DSAM-adapter: every shortcut against the oracle, additions, training, and a scan segmented with it."""
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
@@ -15,33 +12,24 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from SAM3DSegmentLib.cli import main
-from SAM3DSegmentLib.errors import CancelledError
-from SAM3DSegmentLib.evaluation.metrics import dice
-from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.models.store import sha256_of
-from SAM3DSegmentLib.network import adapter_predictor
 from SAM3DSegmentLib.network.adapted_encoder import AdapterSizes
-from SAM3DSegmentLib.network.adapter_predictor import AdapterPredictor, compute_dtype
 from SAM3DSegmentLib.network.additions import prompt_volumes
 from SAM3DSegmentLib.network.backbone import is_frozen
-from SAM3DSegmentLib.network.checkpoint import load_network
 from SAM3DSegmentLib.network.convert import convert_published
-from SAM3DSegmentLib.network.device import choose_device
-from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.network.mask_decoder import convolve_one_channel, convolve_to_few, convolve_upsampled
-from SAM3DSegmentLib.network.published import read_published
-from SAM3DSegmentLib.network.sam_adapter import CropEncoding, SamAdapter
+from SAM3DSegmentLib.network.sam_adapter import SamAdapter
 from SAM3DSegmentLib.network.sam_weights import untrained_network
 from SAM3DSegmentLib.network.window_attention import shifted_regions, split_windows
-from SAM3DSegmentLib.specification import Specification
 from Testing import oracle
 from Testing.doubles import ball_volume, middle
 from Testing.reduced_network import (
     POINTS,
     SIZES,
+    ignore,
+    largest_difference,
     oracle_result,
     random_crop,
     random_network,
@@ -50,30 +38,9 @@ from Testing.reduced_network import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-GOLDEN = ROOT.parent / "shared" / "golden"
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
 INCLUDE = torch.ones(len(POINTS), dtype=torch.bool)
-
-
-def ignore(fraction: float) -> None:
-    """Progress that nobody watches."""
-
-
-def specification(signed: bool = False) -> Specification:
-    return Specification("test", "1", "0" * 64, SIZES.crop, (1.0,), CropStatistics(), signed, False)
-
-
-def predictor(network: SamAdapter, signed: bool = False) -> AdapterPredictor:
-    return AdapterPredictor(network, specification(signed), CPU, None)
-
-
-def clicks(positions: Tensor, include: bool) -> list[CropClick]:
-    return [CropClick((float(d), float(h), float(w)), include) for d, h, w in positions]
-
-
-def largest_difference(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max())
 
 
 @torch.no_grad()
@@ -207,47 +174,6 @@ def test_an_untrained_network_holds_sams_weights_and_adapters_that_do_nothing() 
     assert torch.equal(block.adapter(x), x)
 
 
-@dataclass
-class StatedObjects:
-    """A network to whose clicks the answers are known. `logits`: by the first click's position."""
-
-    logits: dict[tuple[float, float, float], Tensor]
-
-    def to(self, device: torch.device) -> StatedObjects:
-        return self
-
-    def eval(self) -> StatedObjects:
-        return self
-
-    def decode(self, encoding: Tensor, points: Tensor, include: Tensor, previous: Tensor | None) -> Tensor:
-        d, h, w = points[0].tolist()
-        tumour = self.logits[d, h, w]
-        return torch.stack([torch.zeros_like(tumour), tumour])
-
-
-def test_without_signs_each_voxel_goes_to_the_stronger_object() -> None:
-    wanted, unwanted = torch.tensor([3.0, 3.0, 1.0, -1.0]), torch.tensor([-2.0, 1.0, 2.0, 5.0])
-    stated = StatedObjects({(0, 0, 0): wanted, (1, 1, 1): unwanted})
-    answering = AdapterPredictor(stated, specification(), CPU, None)  # type: ignore[arg-type]
-    answer = answering.decode(torch.zeros(4), [CropClick((0, 0, 0), True), CropClick((1, 1, 1), False)], None, ignore)  # type: ignore[arg-type]
-    assert answer.tolist() == [3.0, 2.0, -1.0, -6.0]
-
-
-@torch.no_grad()
-def test_a_signed_network_reads_the_sign_of_each_click() -> None:
-    network = random_network()
-    network.add_additions()
-    network.additions.sign[0].fill_(2.0)
-    signed = predictor(network, signed=True)
-    encoding = signed.encode(random_crop(), ignore)
-    mixed = clicks(POINTS[:1], True) + clicks(POINTS[1:], False)
-    with_signs = signed.decode(encoding, mixed, None, ignore)
-    without = signed.decode(encoding, clicks(POINTS, True), None, ignore)
-    expected = network.decode(encoding, POINTS, torch.tensor([True, False, False]), None)
-    assert largest_difference(with_signs, without) > 1e-3
-    assert torch.equal(with_signs, expected[1] - expected[0])
-
-
 def test_clicks_and_the_previous_answer_are_told_where_they_are() -> None:
     answer, include, exclude = prompt_volumes(
         torch.tensor([[2.0, 5.0, 7.0], [9.0, 1.0, 3.0]]), torch.tensor([True, False]), torch.full((12, 12, 12), 8.0), 12
@@ -256,73 +182,6 @@ def test_clicks_and_the_previous_answer_are_told_where_they_are() -> None:
     assert include.argmax() == torch.tensor([2, 5, 7]) @ torch.tensor([144, 12, 1]) and include.max() == 1
     assert exclude.argmax() == torch.tensor([9, 1, 3]) @ torch.tensor([144, 12, 1]) and exclude.max() == 1
     assert not prompt_volumes(torch.zeros(1, 3), torch.tensor([True]), None, 12)[0, [0, 2]].any()
-
-
-def test_a_cancel_stops_the_encoder_between_two_blocks() -> None:
-    seen: list[float] = []
-
-    def cancel_after_two(fraction: float) -> None:
-        seen.append(fraction)
-        if len(seen) == 2:
-            raise CancelledError
-
-    with pytest.raises(CancelledError):
-        predictor(random_network()).encode(random_crop(), cancel_after_two)
-    assert seen == [1 / 8, 2 / 8]
-
-
-class ShortOfMemory(SamAdapter):
-    """Runs out of memory with more than `affordable` windows at once; on the CPU after it was moved there, never."""
-
-    affordable = 2
-    moved = False
-
-    def to(self, *arguments: object, **options: object) -> ShortOfMemory:
-        self.moved = True
-        return self
-
-    def encode(self, crop: Tensor, windows_at_once: int, progress: object) -> object:
-        if windows_at_once > self.affordable and not self.moved:
-            raise torch.cuda.OutOfMemoryError
-        return windows_at_once
-
-
-@pytest.mark.parametrize(("affordable", "expected"), [(2, 2), (0, adapter_predictor.WINDOWS_AT_ONCE_ELSEWHERE)])
-def test_out_of_memory_means_smaller_chunks_then_the_cpu_and_says_so(
-    affordable: int, expected: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = ShortOfMemory(SIZES)
-    monkeypatch.setitem(adapter_predictor.WINDOWS_AT_ONCE, "cpu", 8)
-    short = predictor(network)
-    network.affordable, network.moved = affordable, False
-    with caplog.at_level(logging.WARNING):
-        assert short.encode(random_crop(), ignore) == expected
-    assert ("CPU" in caplog.text) == (affordable == 0)
-    assert "memory" in caplog.text
-
-
-class TooLargeToDecode(SamAdapter):
-    """Decodes on the CPU only, and that only once it was moved there."""
-
-    def to(self, *arguments: object, **options: object) -> TooLargeToDecode:
-        self.moved = True
-        return self
-
-    def decode(self, *arguments: Tensor | CropEncoding | None) -> Tensor:
-        if not self.moved:
-            raise torch.cuda.OutOfMemoryError
-        return torch.zeros(2, 1, 1, 1)
-
-
-def test_out_of_memory_at_a_click_means_the_cpu_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    network = TooLargeToDecode(SIZES)
-    short = predictor(network)
-    network.moved = False
-    nothing = torch.zeros(1)
-    with caplog.at_level(logging.WARNING):
-        answer = short.decode(CropEncoding(nothing, nothing, nothing), clicks(POINTS, True), None, ignore)
-    assert answer.shape == (1, 1, 1)
-    assert "CPU" in caplog.text
 
 
 def test_segment_anything_is_used_where_torchvision_cannot_be_imported() -> None:
@@ -346,64 +205,3 @@ def test_an_authors_checkpoint_becomes_a_model_that_segments_a_scan(
     voxels, header = nrrd.read(str(out))
     assert voxels.any()
     assert sha256_of(tmp_path / "models" / "kits.safetensors") in header["Segment0_Tags"]
-
-
-@dataclass(frozen=True)
-class Golden:
-    """Attributes: checkpoint: in the published layout; crop: [128, 128, 128]; case: arrays of `case_a.npz`."""
-
-    checkpoint: Path
-    crop: Tensor
-    case: dict[str, Tensor]
-
-    @property
-    def points(self) -> Tensor:
-        return self.case["points_dwh"][:, [0, 2, 1]]
-
-
-@pytest.fixture(scope="session")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
-    if not GOLDEN.is_dir():
-        pytest.skip("the golden case is not at ../shared/golden")
-    spec = importlib.util.spec_from_file_location("make_checkpoint", GOLDEN / "make_checkpoint.py")
-    assert spec and spec.loader
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
-    path = tmp_path_factory.mktemp("golden") / "A.pth.tar"
-    torch.save(maker.checkpoint("A"), path)
-    with np.load(GOLDEN / "case_a.npz") as arrays:
-        case = {key: torch.from_numpy(np.asarray(arrays[key])) for key in arrays}
-    return Golden(path, maker.crop("A"), case)
-
-
-@torch.no_grad()
-@pytest.mark.timeout(3600)
-def test_the_golden_case_comes_out_in_float32(golden: Golden) -> None:
-    network = read_published(golden.checkpoint)
-    features: list[Tensor] = []
-    network.encoder.register_forward_hook(lambda module, arguments, output: features.extend(output))
-    encoding = network.encode(golden.crop, 8, ignore)
-    for feature, expected in zip(features, golden.case["features"], strict=True):
-        assert largest_difference(feature[0, ::32, ::4, ::4, ::4], expected) <= 1e-3
-    logits = network.decode(encoding, golden.points, torch.ones(len(golden.points), dtype=torch.bool), None)
-    assert largest_difference(logits[:, ::4, ::4, ::4], golden.case["logits_dhw"]) <= 1e-3
-    assert logits.mean().item() == pytest.approx(golden.case["logits_mean"].item(), abs=1e-4)
-    assert logits.std().item() == pytest.approx(golden.case["logits_std"].item(), abs=1e-4)
-
-
-def test_a_published_checkpoint_loads_with_its_tasks_window(golden: Golden) -> None:
-    loaded = load_network(golden.checkpoint, CPU, task="pancreas").specification
-    assert (loaded.name, loaded.crop_size, loaded.spacings, loaded.signed) == ("pancreas", 128, (1.0,), False)
-    assert loaded.intensity.low == -39
-
-
-@pytest.mark.skipif(compute_dtype(choose_device("auto")) is None, reason="no device with fast 16-bit products")
-@pytest.mark.timeout(3600)
-def test_the_golden_mask_survives_the_devices_precision(golden: Golden) -> None:
-    device = choose_device("auto")
-    masks = []
-    for dtype in (None, compute_dtype(device)):
-        answering = AdapterPredictor(read_published(golden.checkpoint), specification(), device, dtype)
-        encoding = answering.encode(golden.crop, ignore)
-        masks.append(answering.decode(encoding, clicks(golden.points, True), None, ignore) > 0)
-    assert dice(*(mask.numpy(force=True) for mask in masks)) >= 0.99

@@ -54,10 +54,10 @@ def walk(image: Float32Array, include: Voxels, exclude: Voxels) -> Float32Array:
     for _ in range(MOST_ITERATIONS):
         if np.linalg.norm(residual) <= enough:
             break
-        image_of = (degree * direction - from_neighbours(direction, weights)) * free
-        length = np.float32(descent / float(np.vdot(direction, image_of)))
-        probability += length * direction
-        residual -= length * image_of
+        laplacian_of_direction = (degree * direction - from_neighbours(direction, weights)) * free
+        step = np.float32(descent / float(np.vdot(direction, laplacian_of_direction)))
+        probability += step * direction
+        residual -= step * laplacian_of_direction
         preconditioned = residual / degree
         descent, before = float(np.vdot(residual, preconditioned)), descent
         direction = preconditioned + np.float32(descent / before) * direction

@@ -26,7 +26,7 @@ from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
 from SAM3DSegmentLib.geometry import Volume
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ANSWER = "answer:"
 
 
@@ -37,7 +37,7 @@ class ViewerProcess:
         self.temporary = tempfile.TemporaryDirectory()
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "Testing.viewer_process", "view", "--no-browser", "--port", "0", *arguments],
+            [sys.executable, "-u", "-m", "Testing.viewer.process", "view", "--no-browser", "--port", "0", *arguments],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": self.temporary.name, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,

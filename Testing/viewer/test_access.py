@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from Testing.viewer_process import ViewerProcess, write_ball
+from Testing.viewer.process import BallScan, ViewerProcess
 
 WEB_SOCKET = {
     "Connection": "Upgrade",
@@ -51,15 +51,6 @@ class Visitor:
         sent = {"Cookie": self.cookie, **headers} if self.cookie else headers
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in sent.items()})
         return connection.getresponse()
-
-
-@pytest.fixture(scope="module")
-def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewerProcess]:
-    process = ViewerProcess(
-        str(write_ball(tmp_path_factory.mktemp("scan")).path), "--device", "cpu", "--upload-limit", "1"
-    )
-    yield process
-    process.close()
 
 
 @pytest.fixture
@@ -143,8 +134,8 @@ def test_an_export_that_was_never_made_is_not_found(friend: Visitor) -> None:
     assert friend.get("/download/..%2f..%2fetc%2fpasswd").status == 404
 
 
-def test_a_bind_beyond_this_computer_says_what_it_exposes(tmp_path: Path) -> None:
-    process = ViewerProcess(str(write_ball(tmp_path).path), "--host", "0.0.0.0")
+def test_a_bind_beyond_this_computer_says_what_it_exposes(scan: BallScan) -> None:
+    process = ViewerProcess(str(scan.path), "--host", "0.0.0.0")
     process.wait_for("volume")
     process.end()
     printed = "".join([*process.printed, *process.rest()])

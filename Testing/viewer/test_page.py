@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,34 +12,13 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from Testing.viewer_process import ROOT, BallScan, ViewerProcess, write_ball
-from Testing.viewer_user import AXIAL, CHROMIUM, CORONAL, MILLISECONDS, SAGITTAL, User, at_the_page
+from Testing.viewer.process import ROOT, BallScan
+from Testing.viewer.user import AXIAL, CHROMIUM, CORONAL, MILLISECONDS, SAGITTAL, User
 
 PANEL = ROOT / "SAM3DSegment" / "Resources" / "UI" / "SAM3DSegment.ui"
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed")
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> BallScan:
-    return write_ball(tmp_path_factory.mktemp("scan"))
-
-
-@pytest.fixture(scope="module")
-def user(scan: BallScan) -> Iterator[User]:
-    viewer = ViewerProcess(str(scan.path), "--device", "cpu", "--upload-limit", "1")
-    with at_the_page(viewer) as someone:
-        yield someone
-    viewer.close()
-
-
-@pytest.fixture
-def ball(user: User, scan: BallScan) -> User:
-    """The user with the ball freshly opened, the slices through its middle, include placing armed."""
-    user.open(scan.path)
-    user.viewer.ask("jump", scan.centre)
-    return user
 
 
 def test_the_panel_has_the_modules_words(user: User) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from Testing.viewer_process import ViewerProcess
+from Testing.viewer.process import ViewerProcess
 
 CHROMIUM = Path("/usr/bin/chromium")
 CHROMIUM_FLAGS = (

@@ -6,15 +6,14 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from Testing.test_scan import VOXELS, write_series
-from Testing.viewer_process import ROOT, BallScan, ViewerProcess, write_ball
-from Testing.viewer_user import CHROMIUM, MILLISECONDS, User, at_the_page
+from Testing.viewer.process import ROOT, BallScan, ViewerProcess
+from Testing.viewer.user import CHROMIUM, MILLISECONDS, User
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed")
@@ -24,34 +23,16 @@ ENGINE = [sys.executable, "-m", "SAM3DSegmentLib.engine"]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty folder of models for every viewer here."""
-    folder = tmp_path_factory.mktemp("models")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SAM3DSEGMENT_MODELS", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> BallScan:
-    return write_ball(tmp_path_factory.mktemp("scan"))
-
-
-@pytest.fixture(scope="module")
-def user(scan: BallScan, models: Path) -> Iterator[User]:
-    viewer = ViewerProcess(str(scan.path), "--device", "cpu", "--upload-limit", "20")
-    with at_the_page(viewer) as someone:
-        yield someone
-    viewer.close()
+def upload_limit() -> int:
+    """MB, enough for a model."""
+    return 20
 
 
 @pytest.fixture
-def ball(user: User, scan: BallScan) -> User:
-    """The user with the ball freshly opened and clicked on."""
-    user.open(scan.path)
-    user.viewer.ask("jump", scan.centre)
-    user.click_ball()
-    return user
+def ball(ball: User) -> User:
+    """The user with the ball clicked on."""
+    ball.click_ball()
+    return ball
 
 
 def test_one_engine_is_started_at_the_beginning(user: User) -> None:
