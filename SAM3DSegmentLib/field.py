@@ -141,6 +141,12 @@ class Field:
         inside = doubtful[doubtful > 0.5].sum()
         return float(2 * inside / max(doubtful.sum() + np.count_nonzero(mask), 1e-6))
 
+    def agreement(self, other: Field) -> float:
+        """Dice of this mask and another one of the same volume, within this one's crops; 0 where both are empty."""
+        own, others = self.logits > 0, other.logits_on(self.canvas) > 0
+        total = int(own.sum()) + int(others.sum())
+        return 2 * int((own & others).sum()) / total if total else 0.0
+
     def longest_side(self) -> int:
         """Of the box around the mask, in crop voxels."""
         positive = np.argwhere(self.logits > 0)

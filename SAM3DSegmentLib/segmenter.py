@@ -13,20 +13,19 @@ import numpy as np
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.errors import NoIncludeClickError
 from SAM3DSegmentLib.field import Field, one_tile
+from SAM3DSegmentLib.first_look import first_look
 from SAM3DSegmentLib.geometry import BoolArray, Box, Crop, Float32Array, Index, Point, Volume, trim
 from SAM3DSegmentLib.morphology import deepest
 from SAM3DSegmentLib.prediction import Prediction, with_voxel
 from SAM3DSegmentLib.specification import Specification
 from SAM3DSegmentLib.start import field_of_mask
 
-CONFIDENT = 0.86
-"""The first click is looked at in one zoom level after another, the finest first, until an answer is this confident."""
+OFF_CENTRE = 2.0
+"""Crop voxels along an axis from the first click to the middle of its object, from which on a second look pays."""
 
-COARSEST_GUESS = 3.0
-"""Millimetres; a coarser zoom level is looked at only for an object that outgrows this one."""
-
-FULL_SHARE = 0.8
-"""An object whose longest side takes more than this share of the crop has outgrown it."""
+SETTLED_CLICKS = 2
+SETTLED = 0.8
+"""After that many clicks a coarser zoom level has to agree that much (Dice) with the answer that it is to extend."""
 
 SMALL_SHARE = 0.25
 """An object whose longest side takes less than this share of the crop is looked at again one zoom level finer."""
@@ -155,7 +154,11 @@ class Segmenter:
         """The answer to the clicks, given the answer to all but the last."""
         newest = self.volume.continuous_index(clicks[-1].ras)
         if before is None:
-            return self._grow(self._first_look(clicks, request), clicks, request)
+            first = next(self.volume.continuous_index(click.ras) for click in clicks if click.include)
+            found = first_look(
+                lambda level: self._look(level, first, None, clicks, request), self._levels, self.volume.voxels.shape
+            )
+            return self._grow(self._centred(found, clicks, request), clicks, request)
         holding = before.tiles_holding(newest)
         if holding:
             field = self._redecode(before, holding, clicks, request)
@@ -163,26 +166,22 @@ class Segmenter:
             field = self._reach(before, newest, clicks, request)
         return self._grow(self._zoom(field, clicks, request), clicks, request)
 
-    def _first_look(self, clicks: tuple[Click, ...], request: Request) -> Field:
-        """The finest zoom level in which the object fits and the network is sure of it, around the include click.
+    def _centred(self, field: Field, clicks: tuple[Click, ...], request: Request) -> Field:
+        """Where the first click lies off the object's middle: the mean with a look at a crop around the object.
 
-        Where it is sure of none, the surest one counts.
+        People click where they see the object, not in its middle. Later clicks profit from the better crop as well. A
+        network of one zoom level, whose encodings are dear, is spared the second one.
         """
-        first = next(click for click in clicks if click.include)
-        centre = self.volume.continuous_index(first.ras)
-        fitting = []
-        for level, spacing in enumerate(self._levels):
-            field = self._look(level, centre, None, clicks, request)
-            if not self._outgrown(field):
-                fitting.append(field)
-                if field.confidence >= CONFIDENT or spacing >= COARSEST_GUESS:
-                    break
-        return max(fitting, key=lambda fits: fits.confidence, default=field)
-
-    def _outgrown(self, field: Field) -> bool:
-        """Whether the object meets the border of its crop, or nearly fills it."""
-        meets_border = bool(field.reached_offsets(self.volume.voxels.shape))
-        return meets_border or field.longest_side() > FULL_SHARE * self._size
+        low, high = self._extent(field, clicks)
+        centre: Point = tuple((low + high) / 2)
+        off = np.abs(np.asarray(field.base.position(centre)) - (self._size - 1) / 2).max()
+        if len(self._levels) == 1 or off < OFF_CENTRE or not self._fits(low, high, field.level):
+            return field
+        around = self._look(field.level, centre, None, clicks, request)
+        (answer,) = around.tiles.values()
+        before = field.logits_on(around.base)
+        mean = np.where(before == 0, answer, (answer.astype(np.float32) + before) / 2)
+        return one_tile(field.level, around.base, mean).settled(self._native(clicks))
 
     def _look(
         self, level: int, centre: Point, before: Field | None, clicks: tuple[Click, ...], request: Request
@@ -222,7 +221,10 @@ class Segmenter:
         )
 
     def _zoom(self, field: Field, clicks: tuple[Click, ...], request: Request) -> Field:
-        """Coarser while the mask meets the crop's border, finer while it is small; never both."""
+        """Coarser while the mask meets the crop's border, finer while it is small; never both.
+
+        A coarser level that would lose what several clicks have settled is left: the mask grows by further crops.
+        """
         zoomed_out = False
         while len(field.tiles) == 1:
             low, high = self._extent(field, clicks)
@@ -235,7 +237,10 @@ class Segmenter:
             finer_does_not_fit = level < field.level and not self._fits(low, high, level)
             if not 0 <= level < len(self._levels) or finer_does_not_fit:
                 break
-            field = self._look(level, tuple((low + high) / 2), field, clicks, request)
+            looked = self._look(level, tuple((low + high) / 2), field, clicks, request)
+            if zoomed_out and len(clicks) > SETTLED_CLICKS and field.agreement(looked) < SETTLED:
+                break
+            field = looked
         return field
 
     def _grow(self, field: Field, clicks: tuple[Click, ...], request: Request) -> Field:
