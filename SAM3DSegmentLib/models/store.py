@@ -22,6 +22,7 @@ from typing import BinaryIO
 from SAM3DSegmentLib.errors import CheckpointError, ModelStoreError, UnknownModelError
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT, TASKS, Model
 from SAM3DSegmentLib.models.header import SHARED_BACKBONE, backbone_of
+from SAM3DSegmentLib.models.integrity import check_whole
 
 FOLDER_VARIABLE = "SAM3DSEGMENT_MODELS"
 SUFFIXES = (".safetensors", ".pth")
@@ -137,7 +138,7 @@ def import_model(file: Path, name: str | None = None, task: str | None = None) -
 
     Raises:
         UnknownModelError: there is no such file or task.
-        CheckpointError: the file's checksum is not that of the model of this name.
+        CheckpointError: the file is truncated or no checkpoint, or its checksum is not that of the model of this name.
         ModelStoreError: the name cannot be used, the task is missing, or the folder cannot be written.
     """
     if not file.is_file():
@@ -154,6 +155,8 @@ def import_model(file: Path, name: str | None = None, task: str | None = None) -
     suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
     if suffix == ".pth" and task is None and known is None:
         raise ModelStoreError(f"{file.name} does not say what it was trained for: name its task ({', '.join(TASKS)}).")
+    if known is None or known.sha256 is None:
+        check_whole(file)
     folder = models_folder()
     target = folder / (known.file_name if known and known.file_name.endswith(suffix) else name + suffix)
     with _touching(target):

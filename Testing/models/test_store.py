@@ -15,7 +15,7 @@ from SAM3DSegmentLib.errors import CheckpointError, ModelStoreError, UnknownMode
 from SAM3DSegmentLib.models import store
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, SAM_VIT_B, TASKS
 from SAM3DSegmentLib.models.store import delete_model, find_model, import_model, list_models, models_folder, task_of
-from Testing.models.helpers import CONTENT, full_disk
+from Testing.models.helpers import CONTENT, archive, full_disk, safetensors
 
 
 @pytest.fixture
@@ -112,10 +112,10 @@ def test_a_users_own_notes_beside_a_model_are_left_alone(folder: Path) -> None:
 
 def test_import_replaces_the_model_of_that_name_in_any_format(tmp_path: Path, checkpoint: Path) -> None:
     converted = tmp_path / "converted.safetensors"
-    converted.write_bytes(b"converted")
+    converted.write_bytes(safetensors(b"converted"))
     import_model(checkpoint, task="kits")
     import_model(converted, name="kits")
-    assert find_model("kits").read_bytes() == b"converted"
+    assert find_model("kits").read_bytes() == safetensors(b"converted")
     import_model(checkpoint, task="kits")
     assert find_model("kits").read_bytes() == CONTENT
 
@@ -146,6 +146,27 @@ def test_import_that_cannot_be_right_leaves_nothing(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("length", [0, 7, 300, -1])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_truncated_file_does_not_take_the_place_of_a_good_model(
+    checkpoint: Path, folder: Path, suffix: str, length: int
+) -> None:
+    import_model(checkpoint, task="kits")
+    cut = checkpoint.with_name(f"cut{suffix}")
+    cut.write_bytes((safetensors if suffix == ".safetensors" else archive)(bytes(1000))[:length])
+    with pytest.raises(CheckpointError, match="truncated"):
+        import_model(cut, task="kits")
+    assert find_model("kits").read_bytes() == CONTENT
+    assert sorted(p.name for p in folder.iterdir()) == ["kits.json", "kits.pth"]
+
+
+@pytest.mark.parametrize("header", [b"[]", b'{"x": 1}', b'{"x": {"data_offsets": "ab"}}', b"\xff", b"[" * 5000])
+def test_a_file_that_only_looks_like_safetensors_is_refused(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "odd.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        import_model(tmp_path / "odd.safetensors")
+
+
 def test_import_of_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match="There is no file"):
         import_model(tmp_path / "absent.safetensors")
@@ -155,7 +176,7 @@ def test_full_disk_during_import_keeps_the_earlier_model(
     checkpoint: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import_model(checkpoint, task="kits")
-    checkpoint.write_bytes(b"newer")
+    checkpoint.write_bytes(archive(b"newer"))
     monkeypatch.setattr(store.os, "fsync", full_disk)
     with pytest.raises(ModelStoreError, match="No space left"):
         import_model(checkpoint, task="kits")
