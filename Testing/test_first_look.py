@@ -49,6 +49,15 @@ def test_the_finest_level_that_holds_the_object_is_taken(radius: float, level: i
     assert found(Looks(radius, {})) == level
 
 
+def test_an_unsure_fine_answer_yields_to_a_sure_coarser_one() -> None:
+    assert found(Looks(8, {}, {0: 0.5})) == 1
+
+
+def test_a_sure_answer_that_nothing_confirms_yields_to_an_unsure_one_that_is_confirmed() -> None:
+    looks = Looks(0, {0: 4, 1: 9, 2: 30, 3: 30}, {0: 4.0, 1: 4.0, 2: 0.5})
+    assert found(looks) == 2
+
+
 def test_a_fine_answer_that_the_next_level_does_not_find_again_is_passed_over() -> None:
     assert found(Looks(30, {0: 11, 1: 5})) == 2
 
