@@ -13,23 +13,34 @@ def connected_to(mask: BoolArray, seeds: BoolArray) -> BoolArray:
     Sweeps along each axis in both senses, where a run of the mask that holds a reached voxel is reached whole, until
     nothing changes.
     """
-    reached = mask & seeds
+    connected = np.zeros_like(mask)
+    if not mask.any():
+        return connected
+    around = tuple(slice(found.min(), found.max() + 1) for found in np.nonzero(mask))
+    mask, reached = mask[around], mask[around] & seeds[around]
+    sweeps = [Sweep(mask, axis, sense) for axis in range(3) for sense in (1, -1)]
     count = -1
     while count != (count := int(np.count_nonzero(reached))):
-        for axis in range(3):
-            for sense in (slice(None), slice(None, None, -1)):
-                view = (slice(None),) * axis + (sense,)
-                reached[view] = _swept(mask[view], reached[view], axis)
-    return reached
+        for sweep in sweeps:
+            sweep.extend(reached)
+    connected[around] = reached
+    return connected
 
 
-def _swept(mask: BoolArray, reached: BoolArray, axis: int) -> BoolArray:
-    """Reached, and what lies behind it along the axis in the same run of the mask."""
-    position = np.arange(1, mask.shape[axis] + 1, dtype=np.int32).reshape([-1 if a == axis else 1 for a in range(3)])
-    last_gap = np.maximum.accumulate(np.where(mask, 0, position), axis)
-    last_reached = np.maximum.accumulate(np.where(reached, position, 0), axis)
-    result: BoolArray = last_reached > last_gap
-    return result
+class Sweep:
+    """One pass along an axis of a mask [D, H, W], in one sense (1 or -1)."""
+
+    def __init__(self, mask: BoolArray, axis: int, sense: int) -> None:
+        self._axis = axis
+        self._view = (slice(None),) * axis + (slice(None, None, sense),)
+        along = [-1 if a == axis else 1 for a in range(3)]
+        self._position = np.arange(1, mask.shape[axis] + 1, dtype=np.int32).reshape(along)
+        self._last_gap = np.maximum.accumulate(np.where(mask[self._view], 0, self._position), axis)
+
+    def extend(self, reached: BoolArray) -> None:
+        """Add to what is reached what lies behind it in the same run of the mask."""
+        last_reached = np.maximum.accumulate(np.where(reached[self._view], self._position, 0), self._axis)
+        np.greater(last_reached, self._last_gap, out=reached[self._view])
 
 
 def deepest(mask: BoolArray) -> Index:
