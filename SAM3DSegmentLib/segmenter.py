@@ -20,12 +20,9 @@ from SAM3DSegmentLib.prediction import Prediction, with_voxel
 from SAM3DSegmentLib.specification import Specification
 from SAM3DSegmentLib.start import field_of_mask
 
-OFF_CENTRE = 2.0
-"""Crop voxels along an axis from the first click to the middle of its object, from which on a second look pays."""
-
-SETTLED_CLICKS = 2
+SETTLED_CLICKS = 5
 SETTLED = 0.8
-"""After that many clicks a coarser zoom level has to agree that much (Dice) with the answer that it is to extend."""
+"""After more clicks a coarser zoom level has to agree so much (Dice) with the answer that it is to extend."""
 
 SMALL_SHARE = 0.25
 """An object whose longest side takes less than this share of the crop is looked at again one zoom level finer."""
@@ -158,30 +155,13 @@ class Segmenter:
             found = first_look(
                 lambda level: self._look(level, first, None, clicks, request), self._levels, self.volume.voxels.shape
             )
-            return self._grow(self._centred(found, clicks, request), clicks, request)
+            return self._grow(found, clicks, request)
         holding = before.tiles_holding(newest)
         if holding:
             field = self._redecode(before, holding, clicks, request)
         else:
             field = self._reach(before, newest, clicks, request)
         return self._grow(self._zoom(field, clicks, request), clicks, request)
-
-    def _centred(self, field: Field, clicks: tuple[Click, ...], request: Request) -> Field:
-        """Where the first click lies off the object's middle: the mean with a look at a crop around the object.
-
-        People click where they see the object, not in its middle. Later clicks profit from the better crop as well. A
-        network of one zoom level, whose encodings are dear, is spared the second one.
-        """
-        low, high = self._extent(field, clicks)
-        centre: Point = tuple((low + high) / 2)
-        off = np.abs(np.asarray(field.base.position(centre)) - (self._size - 1) / 2).max()
-        if len(self._levels) == 1 or off < OFF_CENTRE or not self._fits(low, high, field.level):
-            return field
-        around = self._look(field.level, centre, None, clicks, request)
-        (answer,) = around.tiles.values()
-        before = field.logits_on(around.base)
-        mean = np.where(before == 0, answer, (answer.astype(np.float32) + before) / 2)
-        return one_tile(field.level, around.base, mean).settled(self._native(clicks))
 
     def _look(
         self, level: int, centre: Point, before: Field | None, clicks: tuple[Click, ...], request: Request
@@ -223,7 +203,7 @@ class Segmenter:
     def _zoom(self, field: Field, clicks: tuple[Click, ...], request: Request) -> Field:
         """Coarser while the mask meets the crop's border, finer while it is small; never both.
 
-        A coarser level that would lose what several clicks have settled is left: the mask grows by further crops.
+        A coarser level that would lose what many clicks have settled is left: the mask grows by further crops.
         """
         zoomed_out = False
         while len(field.tiles) == 1:

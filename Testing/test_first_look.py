@@ -50,31 +50,27 @@ def test_the_finest_level_that_holds_the_object_is_taken(radius: float, level: i
 
 
 def test_an_unsure_fine_answer_yields_to_a_sure_coarser_one() -> None:
-    assert found(Looks(8, {}, {0: 0.5})) == 1
+    assert found(Looks(11, {0: 8}, {0: 0.5})) == 1
 
 
-def test_a_sure_answer_that_nothing_confirms_yields_to_an_unsure_one_that_is_confirmed() -> None:
-    looks = Looks(0, {0: 4, 1: 9, 2: 30, 3: 30}, {0: 4.0, 1: 4.0, 2: 0.5})
-    assert found(looks) == 2
+def test_a_small_object_is_shown_in_the_finest_level_that_the_next_one_confirms() -> None:
+    unsure_where_fine = {0: 0.5, 1: 0.5}
+    assert found(Looks(7, {}, unsure_where_fine)) == 0
+    assert found(Looks(7, {0: 4}, unsure_where_fine)) == 1
 
 
-def test_a_fine_answer_that_the_next_level_does_not_find_again_is_passed_over() -> None:
-    assert found(Looks(30, {0: 11, 1: 5})) == 2
-
-
-def test_where_no_level_is_confirmed_the_surest_one_counts() -> None:
-    looks = Looks(0, {0: 3, 1: 8, 2: 20, 3: 60}, {1: 1.0, 2: 5.0, 3: 2.0})
-    assert found(looks) == 2
+def test_where_no_finer_level_is_confirmed_the_surest_one_counts() -> None:
+    assert found(Looks(0, {0: 3, 1: 8, 2: 18, 3: 60}, {0: 0.5, 1: 0.5})) == 2
 
 
 def test_an_object_too_large_for_every_level_is_looked_at_in_the_coarsest() -> None:
     assert found(Looks(200, {}, {0: 9.0})) == 3
 
 
-def test_no_level_is_asked_twice_and_none_that_cannot_hold_the_object() -> None:
-    looks = Looks(30, {})
+def test_no_level_is_asked_twice_and_none_beyond_a_sure_answer() -> None:
+    looks = Looks(15, {})
     found(looks)
-    assert sorted(looks.asked) == [1, 2, 3]
+    assert looks.asked == [0, 1]
 
 
 def test_a_network_of_one_level_is_asked_once() -> None:
