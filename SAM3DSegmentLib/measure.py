@@ -34,8 +34,8 @@ def measure(volume: Volume, mask: BoolArray) -> Measurement:
     (slice_axis, *in_plane), _ = volume.crop_axes
     spacing = [volume.spacing[axis] for axis in in_plane]
     slices = mask.transpose(slice_axis, *in_plane)
-    diameters = (longest_distance(rim_points(plane) * spacing) for plane in slices if plane.any())
-    return Measurement(int(mask.sum()) * voxel_mm3 / 1000, max(diameters, default=0.0))
+    rims = [rim_points(plane) * spacing for plane in slices if plane.any()]
+    return Measurement(int(mask.sum()) * voxel_mm3 / 1000, longest_within_one(rims))
 
 
 def rim_points(plane: BoolArray) -> NDArray[np.float64]:
@@ -54,6 +54,23 @@ def rim_points(plane: BoolArray) -> NDArray[np.float64]:
             np.column_stack([np.concatenate([top, bottom]) - 0.5, np.tile(columns, 2)]),
         ]
     )
+
+
+def longest_within_one(rims: list[NDArray[np.float64]]) -> float:
+    """The longest distance between two points of the same set, each [N, 2]; 0 for no set.
+
+    No two points are further apart than the diagonal of their box, so most sets need no search.
+    """
+    longest = 0.0
+    for diagonal, rim in sorted(((boxed_diagonal(rim), rim) for rim in rims), key=lambda pair: -pair[0]):
+        if diagonal <= longest:
+            break
+        longest = max(longest, longest_distance(rim))
+    return longest
+
+
+def boxed_diagonal(points: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm(np.ptp(points, axis=0)))
 
 
 def longest_distance(points: NDArray[np.float64]) -> float:
