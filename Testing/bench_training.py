@@ -27,8 +27,8 @@ SIDE = 160
 LESION = 20
 STEPS = 8
 REDUCED = {"width": 96, "depth": 4, "heads": 3, "window": 4, "channels": 32}
-VIT_B_CROP = 64
-"""A quarter of a real crop's edge squared: at 128 a step without recomputing does not fit into a workstation."""
+VIT_B_STEPS = ((64, False), (64, True), (128, True))
+"""Edge of the crop, and whether activations are recomputed: one that keeps them at 128 is too large for a workstation."""
 
 
 def prepared(folder: Path) -> PreparedDataset:
@@ -70,11 +70,11 @@ def speed() -> None:
     print(f"reduced network, 64^3        {(STEPS - 1) / seconds:.2f} crops/s, {waited / seconds:.1%} waiting for data")
 
 
-def print_peak(recompute: bool) -> None:
+def print_peak(crop: int, recompute: bool) -> None:
     """The peak memory of one step of a network as wide and deep as ViT-B, in MB: the GPU's, else the process's."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        configuration = Configuration("bench", "lesions", folder, folder / "run", crop_size=VIT_B_CROP, workers=0)
+        configuration = Configuration("bench", "lesions", folder, folder / "run", crop_size=crop, workers=0)
         run = trainer(folder, replace(configuration, activation_checkpointing=recompute, clicks_per_sample=3))
         before = 0.0 if torch.cuda.is_available() else peak_memory()
         run.train(next(iter(run.batches())))
@@ -83,10 +83,11 @@ def print_peak(recompute: bool) -> None:
 
 
 def memory() -> None:
-    for recompute, words in ((False, "activations kept"), (True, "activations recomputed")):
-        code = f"from Testing.bench_training import print_peak; print_peak({recompute})"
+    for crop, recompute in VIT_B_STEPS:
+        words = "activations recomputed" if recompute else "activations kept"
+        code = f"from Testing.bench_training import print_peak; print_peak({crop}, {recompute})"
         result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
-        print(f"ViT-B, {VIT_B_CROP}^3, {words:<23} {result.stdout.strip()}")
+        print(f"ViT-B, {crop}^3, {words:<23} {result.stdout.strip()}")
 
 
 def main() -> None:
