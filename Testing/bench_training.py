@@ -28,7 +28,7 @@ LESION = 20
 STEPS = 8
 REDUCED = {"width": 96, "depth": 4, "heads": 3, "window": 4, "channels": 32}
 VIT_B_STEPS = ((64, False), (64, True), (128, True))
-"""Edge of the crop, and whether activations are recomputed: one that keeps them at 128 is too large for a workstation."""
+"""Edge of the crop, and whether activations are recomputed: to keep them at 128 takes more than a workstation."""
 
 
 def prepared(folder: Path) -> PreparedDataset:
