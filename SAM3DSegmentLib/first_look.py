@@ -34,12 +34,14 @@ def first_look(look: Callable[[int], Field], levels: Sequence[float], shape: tup
         shape: of the volume (K, J, I).
     """
     looks: list[Field] = []
+    fitting: list[Field] = []
     for level, spacing in enumerate(levels):
-        looks.append(look(level))
-        fits = not outgrown(looks[-1], shape)
-        if fits and (looks[-1].confidence >= CONFIDENT or spacing >= COARSEST_GUESS):
-            break
-    fitting = [field for field in looks if not outgrown(field, shape)]
+        field = look(level)
+        looks.append(field)
+        if not outgrown(field, shape):
+            fitting.append(field)
+            if field.confidence >= CONFIDENT or spacing >= COARSEST_GUESS:
+                break
     surest = max(fitting, key=lambda field: field.confidence, default=looks[-1])
     if surest.longest_side() < SMALL_SHARE * surest.edge:
         for finer in fitting[: fitting.index(surest)]:

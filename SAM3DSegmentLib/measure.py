@@ -62,14 +62,15 @@ def longest_within_one(rims: list[NDArray[np.float64]]) -> float:
     No two points are further apart than the diagonal of their box, so most sets need no search.
     """
     longest = 0.0
-    for diagonal, rim in sorted(((boxed_diagonal(rim), rim) for rim in rims), key=lambda pair: -pair[0]):
-        if diagonal <= longest:
+    for rim in sorted(rims, key=boxed_diagonal, reverse=True):
+        if boxed_diagonal(rim) <= longest:
             break
         longest = max(longest, longest_distance(rim))
     return longest
 
 
 def boxed_diagonal(points: NDArray[np.float64]) -> float:
+    """Of the box around the points [N, 2]."""
     return float(np.linalg.norm(np.ptp(points, axis=0)))
 
 

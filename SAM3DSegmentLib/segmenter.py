@@ -21,8 +21,10 @@ from SAM3DSegmentLib.specification import Specification
 from SAM3DSegmentLib.start import field_of_mask
 
 SETTLED_CLICKS = 5
-SETTLED = 0.8
-"""After more clicks a coarser zoom level has to agree so much (Dice) with the answer that it is to extend."""
+"""After more clicks than these an answer counts as settled."""
+
+SETTLED_AGREEMENT = 0.8
+"""The Dice with a settled answer that a coarser zoom level needs to take its place."""
 
 SMALL_SHARE = 0.25
 """An object whose longest side takes less than this share of the crop is looked at again one zoom level finer."""
@@ -218,7 +220,7 @@ class Segmenter:
             if not 0 <= level < len(self._levels) or finer_does_not_fit:
                 break
             looked = self._look(level, tuple((low + high) / 2), field, clicks, request)
-            if zoomed_out and len(clicks) > SETTLED_CLICKS and field.agreement(looked) < SETTLED:
+            if zoomed_out and len(clicks) > SETTLED_CLICKS and field.agreement(looked) < SETTLED_AGREEMENT:
                 break
             field = looked
         return field

@@ -14,7 +14,7 @@ from SAM3DSegmentLib.specification import Specification
 
 
 class BrightnessDecoder:
-    """Calls everything inside that is brighter than 0.5; counts its calls and remembers what it was asked."""
+    """Calls everything inside that is brighter than a threshold; counts its calls and remembers what it was asked."""
 
     def __init__(self, spacings: tuple[float, ...] = (0.75, 1.5, 3.0, 6.0), crop_size: int = 32) -> None:
         self.specification = Specification(
@@ -35,7 +35,11 @@ class BrightnessDecoder:
             raise CancelledError
         self.asked.append(tuple(clicks))
         self.previous.append(previous)
-        return ((crop - 0.5) * 8).astype(np.float16).astype(np.float32)
+        return ((crop - self.threshold(crop, len(clicks))) * 8).astype(np.float16).astype(np.float32)
+
+    def threshold(self, crop: Float32Array, clicks: int) -> float:
+        """Of a crop [S, S, S] in which so many clicks lie."""
+        return 0.5
 
 
 def ball_volume(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from SAM3DSegmentLib.clicks import Click, ClickHistory
 from SAM3DSegmentLib.errors import CancelledError, ClickOutsideError, NoIncludeClickError, ScanError
-from SAM3DSegmentLib.geometry import Float32Array, Point, Volume
+from SAM3DSegmentLib.geometry import Float32Array, Volume
 from SAM3DSegmentLib.measure import dice
 from SAM3DSegmentLib.segmenter import TILE_LIMIT, Segmenter
 from Testing.doubles import BrightnessDecoder, ball_volume, middle
@@ -46,18 +45,11 @@ def test_a_network_of_one_zoom_level_grows_by_further_crops() -> None:
 class LosesWhenCoarse(BrightnessDecoder):
     """Takes the faint tissue too from the seventh click on, and next to nothing where the object is shown small."""
 
-    def decode(
-        self,
-        crop: Float32Array,
-        clicks: Sequence[tuple[Point, bool]],
-        previous: Float32Array | None,
-        cancelled: threading.Event | None = None,
-        progress: Callable[[float], None] | None = None,
-    ) -> Float32Array:
-        super().decode(crop, clicks, previous, cancelled, progress)
+    def threshold(self, crop: Float32Array, clicks: int) -> float:
         bright = np.count_nonzero(crop > 0.9)
-        threshold = 2.0 if 100 < bright < 1500 else 0.3 if len(clicks) > 6 or not bright else 0.5
-        return ((crop - threshold) * 8).astype(np.float32)
+        if 100 < bright < 1500:
+            return 2.0
+        return 0.3 if clicks > 6 or not bright else 0.5
 
 
 def test_a_settled_object_is_not_lost_to_a_coarser_level_but_grows_beside() -> None:

@@ -8,9 +8,7 @@ is one copy of the weights, and the graph is tied to that one file by its SHA-25
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from SAM3DSegmentLib.errors import CheckpointError
+from SAM3DSegmentLib.models.header import read_header
 from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.network.compact import CompactNetwork
 from SAM3DSegmentLib.network.compact_predictor import compact_from
@@ -91,10 +90,7 @@ def traced(network: CompactNetwork) -> onnx.ModelProto:
 
 def point_at_weights(model: onnx.ModelProto, checkpoint: Path) -> None:
     """Replace the weights among the inputs by references to the checkpoint's tensors, each with a cast to float32."""
-    with checkpoint.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        stored = json.loads(file.read(length))
-    data_start = 8 + length
+    stored, data_start = read_header(checkpoint)
     graph = model.graph
     weights = [node.name for node in graph.input if node.name not in INPUTS]
     del graph.input[len(INPUTS) :]

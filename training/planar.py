@@ -6,8 +6,6 @@ batch, [D, C, H, W], and a 3x3x3 convolution reads each slice with its two neigh
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,14 +23,14 @@ class PlanarNetwork(nn.Module):
     def forward(self, image: Tensor, include: Tensor, exclude: Tensor, previous: Tensor, reach: Tensor) -> Tensor:
         network = self.network
         x = network.channels(image, include, exclude, previous, reach)[0].transpose(0, 1)
-        x = block(convolution(x, network.stem), cast(ResidualBlock, network.encoder[0]))
+        x = block(convolution(x, network.stem), network.encoder[0])
         skips = []
         for down, coarser in zip(network.down, network.encoder[1:], strict=True):
             skips.append(x)
-            x = block(halving(x, cast(nn.Conv3d, down)), cast(ResidualBlock, coarser))
+            x = block(halving(x, down), coarser)
         for up, finer, skip in reversed(list(zip(network.up, network.decoder, skips, strict=True))):
             narrow = F.conv2d(x, up.weight[:, :, 0], up.bias)
-            x = block(doubled(narrow) + skip, cast(ResidualBlock, finer))
+            x = block(doubled(narrow) + skip, finer)
         return unfold(convolution(x, network.head).transpose(0, 1)[None])
 
 

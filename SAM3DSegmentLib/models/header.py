@@ -1,11 +1,11 @@
-"""The backbone that a `.safetensors` checkpoint names in its header, read with the standard library alone."""
+"""The header of a `.safetensors` checkpoint and the backbone that it names, read with the standard library alone."""
 
 from __future__ import annotations
 
 import json
 import re
-import struct
 from pathlib import Path
+from typing import Any
 
 METADATA_KEY = "sam3dsegment"
 """Under which a checkpoint in our format describes itself (`network.metadata`)."""
@@ -13,9 +13,29 @@ METADATA_KEY = "sam3dsegment"
 LARGEST_HEADER = 1 << 22
 """Bytes; the header of the largest checkpoint here is a fiftieth of it."""
 
-
 SHARED_BACKBONE = re.compile(r"[0-9a-f]{64}")
 """A file named by its SHA-256 holds frozen weights that adapters share: no model to choose."""
+
+
+def read_header(checkpoint: Path) -> tuple[dict[str, Any], int]:
+    """The header, and where in the file the tensors' bytes begin.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is truncated, or no safetensors file.
+    """
+    with checkpoint.open("rb") as file:
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > LARGEST_HEADER:
+            raise ValueError("no safetensors header")
+        try:
+            header = json.loads(file.read(length))
+        except RecursionError as error:
+            raise ValueError("a header nested too deep") from error
+    if not isinstance(header, dict):
+        raise ValueError("a header that is no object")
+    return header, 8 + length
 
 
 def backbone_of(checkpoint: Path) -> str | None:
@@ -24,10 +44,8 @@ def backbone_of(checkpoint: Path) -> str | None:
     A file that is damaged, or not in our format, names none: loading it says what is wrong.
     """
     try:
-        with checkpoint.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, LARGEST_HEADER)))
+        header, _ = read_header(checkpoint)
         backbone = json.loads(header["__metadata__"][METADATA_KEY])["backbone_sha256"]
-    except (OSError, ValueError, LookupError, TypeError, struct.error, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return backbone if isinstance(backbone, str) and SHARED_BACKBONE.fullmatch(backbone) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from SAM3DSegmentLib.errors import CheckpointError, ExportError
-from SAM3DSegmentLib.models.header import LARGEST_HEADER
+from SAM3DSegmentLib.models.header import read_header
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -43,10 +42,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         CheckpointError: the file is truncated or no safetensors file.
     """
     try:
-        with path.open("rb") as file:
-            prefix = file.read(8)
-        if len(prefix) < 8 or struct.unpack("<Q", prefix)[0] > LARGEST_HEADER:
-            raise CheckpointError(f"{path} is no safetensors file or it is truncated: download or import it again.")
+        read_header(path)
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
