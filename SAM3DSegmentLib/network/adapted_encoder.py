@@ -74,16 +74,18 @@ class AdaptedBlock(nn.Module):
         batch, size, _, _, width = x.shape
         order = window_order(size, self.window, self.shift, x.device)
         order = (order + size**3 * torch.arange(batch, device=x.device)[:, None, None]).flatten()
-        windows = self.adapter(x).flatten(0, 3)[order].view(-1, self.window**3, width).split(windows_at_once)
+        tokens = self.adapter(x).flatten(0, 3)
+        windows = order.view(-1, self.window**3).split(windows_at_once)
         regions: Sequence[Tensor | None] = [None] * len(windows)
         if self.shift:
             regions = shifted_regions(size, self.window, x.device).repeat(batch, 1, 1).split(windows_at_once)
         tables = self.attn.position_tables()
         done = []
-        for y, region in zip(windows, regions, strict=True):
+        for places, region in zip(windows, regions, strict=True):
+            y = tokens[places]
             y = y + self.attn(self.norm1(y), tables, region)
             done.append(y + self.mlp(self.norm2(y)))
-        del windows
+        del tokens
         return torch.cat(done).view(-1, width)[order.argsort()].view(x.shape)
 
 
