@@ -11,8 +11,13 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.network.checkpoint import load_network
 from SAM3DSegmentLib.network.compact import CompactNetwork
+from SAM3DSegmentLib.network.compact_predictor import CompactPredictor
+from SAM3DSegmentLib.network.interface import CropClick
+from SAM3DSegmentLib.specification import Specification
+from Testing.reduced_network import ignore
 from training.compact import samples, train
 from training.compact.clicked_batch import ClickedBatch
 from training.compact.sarcoma import load_cases
@@ -23,6 +28,7 @@ PATIENTS = 7
 EDGE = 40
 SPACING = 3.0
 SMALL = 16
+SPECIFICATION = Specification("small", "1", "0" * 64, SMALL, (1.0,), CropStatistics(), signed=True, antialias=True)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +97,36 @@ def test_users_click_into_the_target_and_then_correct_the_answer() -> None:
     batch.click(noisy_share=0)
     assert [user.include[1] for user in batch.users] == [False, True]
     assert batch.users[0].positions[1][0] >= 12
+
+
+def test_a_first_click_in_the_middle_of_the_crop_is_made_only_where_the_target_is() -> None:
+    target = torch.zeros(2, 1, SMALL, SMALL, SMALL, dtype=torch.bool)
+    target[0, :, 6:14, 2:14, 6:14] = True
+    target[1, :, 1:5, 1:5, 1:5] = True
+    batch = ClickedBatch(torch.zeros(target.shape), target, np.random.default_rng(0))
+    batch.click(noisy_share=0, middle_share=1)
+    middle = (SMALL // 2,) * 3
+    assert batch.users[0].positions == [middle] != batch.users[1].positions
+    assert target[1, 0][batch.users[1].positions[0]]
+
+
+def test_the_network_in_training_sees_the_previous_answers_that_the_product_makes() -> None:
+    torch.manual_seed(0)
+    network = CompactNetwork((8, 16)).eval()
+    image = torch.from_numpy(gaussian_filter(np.random.default_rng(0).standard_normal((SMALL,) * 3), 2)).float()
+    image /= image.std()
+    target = (image > 0.5)[None, None]
+    batch = ClickedBatch(image[None, None], target, np.random.default_rng(0))
+    predictor = CompactPredictor(network, SPECIFICATION, torch.device("cpu"))
+    answer = None
+    for _ in range(3):
+        batch.click(noisy_share=0)
+        with torch.no_grad():
+            batch.answer(network)
+        user = batch.users[0]
+        clicks = [CropClick(p, sign) for p, sign in zip(user.positions, user.include, strict=True)]
+        answer = predictor.decode(predictor.encode(image, ignore), clicks, answer, ignore)
+        assert torch.allclose(batch.previous[0, 0], answer, atol=1e-5)
 
 
 def test_a_run_that_was_killed_and_resumed_gives_the_network_of_one_that_was_not(

@@ -40,6 +40,14 @@ class CropUser:
             self.positions.append(click[0])
             self.include.append(click[1])
 
+    def click_middle(self) -> bool:
+        """Make an include click in the middle of the crop, where a first crop lies; False where the target does not."""
+        d, h, w = (length // 2 for length in self._target.shape)
+        if self._target[d, h, w]:
+            self.positions.append((d, h, w))
+            self.include.append(True)
+        return bool(self._target[d, h, w])
+
     def clicks(self, include: bool) -> list[tuple[int, int, int]]:
         """The positions of the clicks of one sign."""
         return [p for p, sign in zip(self.positions, self.include, strict=True) if sign == include]

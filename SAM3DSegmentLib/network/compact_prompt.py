@@ -41,16 +41,23 @@ Forward = Callable[[dict[str, Float32Array]], Float32Array]
 def answer(
     forward: Forward, crop: Float32Array, clicks: Sequence[CropClick], previous: Float32Array | None
 ) -> Float32Array:
-    """Logits [S, S, S] of the clicked object, joined with those of the answer before, or of a random walker.
-
-    With a single click the walker, who knows nothing but brightness, errs where the network does not: on the
-    validation scans their mean gained 2 points of Dice at the first click. From the second click on it only lost.
+    """Logits [S, S, S] of the clicked object.
 
     Args:
         crop: [S, S, S], normalised, axes (D, H, W).
         previous: [S, S, S], the logits of the answer before these clicks, or None.
     """
-    logits: Float32Array = forward(network_inputs(crop, clicks, previous))[0, 0]
+    return joined(forward(network_inputs(crop, clicks, previous))[0, 0], crop, clicks, previous)
+
+
+def joined(
+    logits: Float32Array, crop: Float32Array, clicks: Sequence[CropClick], previous: Float32Array | None
+) -> Float32Array:
+    """The network's logits [S, S, S] joined with those of the answer before, or of a random walker; arguments as above.
+
+    With a single click the walker, who knows nothing but brightness, errs where the network does not: on the
+    validation scans their mean gained 2 points of Dice at the first click. From the second click on it only lost.
+    """
     if previous is None:
         if nearly_fills(logits):
             return logits

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from SAM3DSegmentLib.network.compact import CompactNetwork
-from SAM3DSegmentLib.network.compact_prompt import click_map
+from SAM3DSegmentLib.network.compact_prompt import click_map, joined
+from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.network.reach import reach
 from training.clicking import CropUser
 from training.compact.samples import Sample
@@ -23,21 +24,40 @@ class ClickedBatch:
         self.target = target
         self.rng = rng
         self.previous = torch.zeros_like(image)
+        self.answered = False
         self.users = [CropUser(reference, rng) for reference in target[:, 0].cpu().numpy()]
 
-    def click(self, noisy_share: float) -> None:
-        """Each sample's user makes the next click; `noisy_share` of them not where it is deepest."""
+    def click(self, noisy_share: float, middle_share: float = 0) -> None:
+        """Each sample's user makes the next click.
+
+        Args:
+            noisy_share: how likely it is not where the error is deepest.
+            middle_share: how likely a first one is in the middle of the crop, where that holds the target.
+        """
         answers = (self.previous[:, 0] > 0).cpu().numpy()
         for user, answer in zip(self.users, answers, strict=True):
-            user.click(answer if user.positions else None, noisy_share)
+            if user.positions:
+                user.click(answer, noisy_share)
+            elif not (self.rng.random() < middle_share and user.click_middle()):
+                user.click(None, noisy_share)
 
     def answer(self, network: CompactNetwork, drop_previous: bool = False) -> Tensor:
-        """Logits [B, 1, S, S, S] for the clicks so far; they become the previous answer."""
-        previous = torch.zeros_like(self.previous) if drop_previous else self.previous
+        """Logits [B, 1, S, S, S] for the clicks so far; joined as the product joins them they are the next previous."""
+        forgets = drop_previous or not self.answered
+        previous = torch.zeros_like(self.previous) if forgets else self.previous
         include, exclude = (self._balls(sign) for sign in (True, False))
         logits: Tensor = network(self.image, include, exclude, previous, self._reach())
-        self.previous = logits.detach().float()
+        self.answered = True
+        self.previous = self._joined(logits.detach().float(), None if forgets else previous)
         return logits
+
+    def _joined(self, logits: Tensor, previous: Tensor | None) -> Tensor:
+        answers = np.empty(logits.shape, np.float32)
+        for n, user in enumerate(self.users):
+            clicks = [CropClick(p, sign) for p, sign in zip(user.positions, user.include, strict=True)]
+            before = None if previous is None else previous[n, 0].cpu().numpy()
+            answers[n, 0] = joined(logits[n, 0].cpu().numpy(), self.image[n, 0].cpu().numpy(), clicks, before)
+        return torch.from_numpy(answers).to(logits.device)
 
     def _balls(self, include: bool) -> Tensor:
         maps = np.stack([click_map(user.clicks(include), self.image.shape[-1]) for user in self.users])

@@ -18,6 +18,15 @@ from training.compact.synthetic import gaussian_blur, smooth_noise, thick_slices
 SPACING_LIMITS = (0.5, 8.0)
 """Voxel sizes in mm that a crop may take."""
 
+SHARES = (0.1, 1.8)
+"""Of the crop's edge that a tumour's diameter takes: the automatic zoom shows it too small and too large as well."""
+
+FITTING_SHARES = (0.2, 1.3)
+"""The same in validation, the right zoom given."""
+
+AROUND_CLICK = 0.5
+"""Of the crops, how many lie around a click anywhere in the tumour, as the product lays its first one."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -88,13 +97,16 @@ def cut(case: Case, centre: np.ndarray, spacing: float, pose: np.ndarray, size: 
 
 def real_sample(case: Case, size: int, rng: np.random.Generator, augment: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """Image, target and inside mask [size]*3 of a crop near a click in the tumour, at a random zoom."""
+    around_click = augment and rng.random() < AROUND_CLICK
+    tries = int(rng.integers(1, 4)) if around_click else 4
     candidates = case.mask.flatten().nonzero()[:, 0]
-    drawn = candidates[torch.from_numpy(rng.integers(0, len(candidates), 4))]
+    drawn = candidates[torch.from_numpy(rng.integers(0, len(candidates), tries))]
     deepest = drawn[case.depth.flatten()[drawn].argmax()]
     centre = np.asarray(np.unravel_index(int(deepest), case.mask.shape), float)
-    share = float(np.exp(rng.uniform(np.log(0.2), np.log(1.3))))
+    share = float(np.exp(rng.uniform(*np.log(SHARES if augment else FITTING_SHARES))))
     spacing = float(np.clip(case.diameter / (share * size), *SPACING_LIMITS))
-    centre += rng.normal(0, 0.08 * size, 3) * spacing / np.asarray(case.spacing)
+    if not around_click:
+        centre += rng.normal(0, 0.08 * size, 3) * spacing / np.asarray(case.spacing)
     image, mask, inside = cut(case, centre, spacing, random_pose(rng) if augment else np.eye(3), size)
     if not mask.any():
         return real_sample(case, size, rng, augment)

@@ -40,6 +40,9 @@ SPLIT_SEED = 0
 
 VALIDATION_CROPS = 24
 NOISY_SHARE = 0.6
+MIDDLE_SHARE = 0.6
+"""Of the first clicks, how many are made in the middle of the crop, as the product lays its first one around them."""
+
 DROPPED_SHARE = 0.15
 """Of the answers, how many the network must correct without seeing its previous one."""
 
@@ -79,7 +82,7 @@ class Trainer:
         skipped = int(np.random.default_rng((self.configuration.seed, 4, self.step)).choice(SKIPPED_ROUNDS))
         losses = []
         for n in range(skipped + 2):
-            batch.click(NOISY_SHARE)
+            batch.click(NOISY_SHARE, MIDDLE_SHARE)
             trains = n in (0, skipped + 1)
             drop_previous = bool(batch.rng.random() < DROPPED_SHARE)
             with torch.set_grad_enabled(trains), torch.autocast(device, torch.bfloat16, enabled=lower):
