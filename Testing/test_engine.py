@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from SAM3DSegmentLib.engine import wire
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.engine.wire import Message, WireError, read_message, write_message
 from SAM3DSegmentLib.errors import CancelledError, DeviceError, EngineError, UnknownModelError
+from SAM3DSegmentLib.models.store import find_model
 
 ROOT = Path(__file__).resolve().parents[1]
 CLICKS = [((32.0, 32.0, 32.0), True)]
@@ -174,6 +176,38 @@ def test_versions_that_differ_are_named() -> None:
     code = f"{newer}; from SAM3DSegmentLib.engine.server import serve; serve()"
     with Engine(command=(sys.executable, "-c", code)) as engine, pytest.raises(EngineError, match="same version"):
         engine.decode(crop(), CLICKS, None)
+
+
+def test_another_model_is_loaded_into_the_same_process(engine: Engine, tmp_path: Path) -> None:
+    by_name = engine.decode(crop(), CLICKS, None)
+    process = process_of(engine)
+    # Without a graph beside it a checkpoint runs under PyTorch.
+    alone = shutil.copy(find_model("compact"), tmp_path)
+    engine.load(str(alone), "cpu")
+    by_path = engine.decode(crop(), CLICKS, None)
+    assert process_of(engine) == process and engine.choice == (str(alone), "cpu")
+    assert not np.array_equal(by_name, by_path)
+    assert np.allclose(by_name, by_path, atol=0.05)
+
+
+def test_where_another_model_cannot_be_loaded_the_engine_goes_on_with_the_one_before(engine: Engine) -> None:
+    first = engine.decode(crop(), CLICKS, None)
+    process = process_of(engine)
+    with pytest.raises(UnknownModelError, match="no-such-model"):
+        engine.load("no-such-model", "cpu")
+    assert engine.specification.name == "compact" and engine.choice == ("compact", "cpu")
+    assert np.array_equal(engine.decode(crop(), CLICKS, None), first)
+    assert process_of(engine) == process and not engine.restarts
+    os.kill(process, signal.SIGKILL)
+    assert np.array_equal(engine.decode(crop(), CLICKS, None), first)
+
+
+def test_after_a_model_that_could_not_be_loaded_another_one_can() -> None:
+    with Engine("no-such-model", "cpu") as engine:
+        with pytest.raises(UnknownModelError):
+            _ = engine.specification
+        engine.load("compact", "cpu")
+        assert engine.specification.name == "compact"
 
 
 def test_an_unknown_model_is_refused_by_name() -> None:

@@ -67,6 +67,41 @@ class Engine:
         self._process.send(Message("load", {"model": self._model, "device": self._device, "request": 0}))
 
     @property
+    def command(self) -> tuple[str, ...]:
+        """That starts the process."""
+        return self._command
+
+    @property
+    def choice(self) -> tuple[str, str]:
+        """The model and the device that were asked for."""
+        return self._model, self._device
+
+    def load(self, model: str, device: str) -> None:
+        """Load another model; in the same process, where what both share stays in memory.
+
+        Raises:
+            UserError: it cannot be loaded; the model before it stays in use.
+        """
+        before = self.choice
+
+        def ask(process: EngineProcess) -> Loaded:
+            self._requests += 1
+            process.send(Message("load", {"model": model, "device": device, "request": self._requests}))
+            return loaded_of(self._answer(process, self._requests, None, None, START_SECONDS))
+
+        if self._loaded:
+            self._loaded = cast(Loaded, self._persistently(ask))
+            self._model, self._device = model, device
+            return
+        self.close()
+        self._model, self._device = model, device
+        try:
+            self._wait_until_loaded()
+        except UserError:
+            self._model, self._device = before
+            raise
+
+    @property
     def specification(self) -> Specification:
         """Of the loaded network; waits until it is loaded.
 
@@ -158,8 +193,8 @@ class Engine:
             process = cast(EngineProcess, self._process)
             try:
                 if not self._loaded:
-                    self._answer(process, 0, None, None)
-                    self._loaded = loaded_of(self._answer(process, 0, None, None))
+                    self._answer(process, 0, None, None, START_SECONDS)
+                    self._loaded = loaded_of(self._answer(process, 0, None, None, START_SECONDS))
                 return ask(process)
             except (EngineGone, FieldError) as reason:
                 self.close()
@@ -182,10 +217,11 @@ class Engine:
         number: int,
         cancelled: threading.Event | None,
         progress: Callable[[float], None] | None,
+        least_patience: float = 0,
     ) -> Message:
         """The answer to a request; signs of life and answers to earlier requests are passed over."""
         asked_at = time.monotonic()
-        patience = self._patience if self._loaded else max(self._patience, START_SECONDS)
+        patience = max(self._patience, least_patience)
         cancelled_at: float | None = None
         while True:
             if cancelled and cancelled.is_set() and cancelled_at is None:

@@ -99,8 +99,21 @@ class Evaluator:
         self._wake = threading.Condition()
         self._waiting: dict[Hashable, Job] = {}
         self._running: Job | None = None
+        self._wanted: tuple[str, str] | None = None
         self._closed = False
         threading.Thread(target=self._run, name="SAM3DSegment evaluator", daemon=True).start()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """That started the engine."""
+        return self._engine.command
+
+    def use_model(self, model: str, device: str) -> None:
+        """Call everything off and load another model, which answers from then on; where it cannot, the present one."""
+        with self._wake:
+            self._call_all_off()
+            self._wanted = model, device
+            self._wake.notify()
 
     def submit(self, job: Job) -> None:
         """Evaluate a job, after those of other targets; an earlier one of its own target is called off."""
@@ -131,9 +144,12 @@ class Evaluator:
         """Call everything off and end the engine, in the background."""
         with self._wake:
             self._closed = True
-            for target in [*self._waiting, *([self._running.target] if self._running else [])]:
-                self._call_off(target)
+            self._call_all_off()
             self._wake.notify()
+
+    def _call_all_off(self) -> None:
+        for target in [*self._waiting, *([self._running.target] if self._running else [])]:
+            self._call_off(target)
 
     def _call_off(self, target: Hashable) -> None:
         self._waiting.pop(target, None)
@@ -147,20 +163,25 @@ class Evaluator:
         self._engine.close()
 
     def _answer_next(self) -> bool:
-        """Whether there was a job, or the evaluator is closed; nothing of the job outlives the call, not its volume."""
+        """Whether there was a job or a model to load; nothing of a job outlives the call, not its volume."""
         job = self._next_job()
-        if job:
+        if isinstance(job, Job):
             self._report(job, lambda: self._answer(job))
+        elif job:
+            self._report(None, lambda: self._load(*job))
         return job is not None
 
-    def _next_job(self) -> Job | None:
-        """Waits for one; None once the evaluator is closed."""
+    def _next_job(self) -> Job | tuple[str, str] | None:
+        """Waits for a job, or for the model that later ones are for; None once the evaluator is closed."""
         with self._wake:
             self._running = None
-            while not self._waiting and not self._closed:
+            while not self._waiting and not self._wanted and not self._closed:
                 self._wake.wait()
             if self._closed:
                 return None
+            if self._wanted:
+                wanted, self._wanted = self._wanted, None
+                return wanted
             self._running = self._waiting.pop(next(iter(self._waiting)))
             return self._running
 
@@ -180,6 +201,14 @@ class Evaluator:
 
     def _start_engine(self) -> Ready:
         self._engine.start()
+        return Ready(self._engine.device)
+
+    def _load(self, model: str, device: str) -> Ready | Failure:
+        try:
+            self._engine.load(model, device)
+        except UserError as error:
+            return Failure(None, f"{error} Until then the model before it stays in use.")
+        self._segmenter = None
         return Ready(self._engine.device)
 
     def _answer(self, job: Job) -> Answer:

@@ -60,10 +60,17 @@ class MaskUpdater:
         return self._evaluator is not None
 
     def use_engine(self, engine: Engine | None) -> None:
-        """Start this engine and end the one before; what that one was asked is dropped."""
+        """Answer by this engine from now on; what the one before was asked is dropped, and that one ended.
+
+        Where the same command started both, the process stays: it loads the other model, and keeps the present one if
+        it cannot.
+        """
+        self._jobs.clear()
+        if engine and self._evaluator and self._evaluator.command == engine.command:
+            self._evaluator.use_model(*engine.choice)
+            return
         if self._evaluator:
             self._evaluator.close()
-        self._jobs.clear()
         self._evaluator = Evaluator(engine) if engine else None
 
     def volume(self, volume_node: slicer.vtkMRMLVolumeNode) -> Volume:

@@ -70,7 +70,7 @@ class Session:
         return self._updater.has_engine
 
     def use_engine(self, engine: Engine | None) -> None:
-        """Answer further clicks by this engine and end the one before; without one, clicks wait."""
+        """Answer further clicks by this engine instead of the one before; without one, clicks wait."""
         self._updater.use_engine(engine)
         self.say("", device="", progress=None)
         if self.engine_wanted:

@@ -25,8 +25,10 @@ class FakeEngine(BrightnessDecoder):
 
     device = "cpu"
 
-    def __init__(self):
+    def __init__(self, command: tuple[str, ...] = ("fake",), choice: tuple[str, str] = ("fake", "cpu")):
         super().__init__(spacings=(1.0, 2.0), crop_size=32)
+        self.command = command
+        self.choice = choice
         self.gate = threading.Event()
         self.gate.set()
         self.failure: Exception | None = None
@@ -38,6 +40,11 @@ class FakeEngine(BrightnessDecoder):
 
     def close(self):
         self.closed += 1
+
+    def load(self, model, device):
+        if self.failure:
+            raise self.failure
+        self.choice = model, device
 
     def decode(self, crop, clicks, previous, cancelled=None, progress=None):
         self.threads.add(threading.current_thread().name)

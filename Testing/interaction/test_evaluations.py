@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from SAM3DSegmentLib.errors import EngineError
+from SAM3DSegmentLib.errors import CheckpointError, EngineError
 from SAM3DSegmentLib.interaction.session import Session
 from SAM3DSegmentLib.scene.provenance import read_provenance
 from Testing.interaction.helpers import FakeEngine, click, clicked, mask, settle
@@ -89,7 +89,7 @@ def test_clicks_wait_for_an_engine(scene, volume, engine):
 
 def test_another_engine_takes_over_and_the_old_one_is_ended(session, engine):
     clicked(session)
-    session.use_engine(other := FakeEngine())
+    session.use_engine(other := FakeEngine(command=("another",)))
     click(session, "left", offset=(1, 0, 0))
     settle(session)
     assert other.asked
@@ -97,3 +97,29 @@ def test_another_engine_takes_over_and_the_old_one_is_ended(session, engine):
     while not engine.closed and time.monotonic() < end:
         time.sleep(0.01)
     assert engine.closed == 1
+
+
+def test_an_engine_of_the_same_command_goes_on_with_the_other_model(session, engine):
+    clicked(session)
+    session.use_engine(FakeEngine(choice=("kits", "cpu")))
+    click(session, "left", offset=(1, 0, 0))
+    settle(session)
+    assert engine.choice == ("kits", "cpu")
+    assert engine.started == 1 and not engine.closed
+
+
+def test_where_another_model_cannot_be_loaded_the_present_one_answers(session, engine):
+    clicked(session)
+    engine.failure = CheckpointError("kits.safetensors is damaged: import it again.")
+    session.use_engine(FakeEngine(choice=("kits", "cpu")))
+    end = time.monotonic() + 5
+    while not session.status.failed and time.monotonic() < end:
+        session.poll()
+        time.sleep(0.01)
+    assert session.status.message.startswith("kits.safetensors is damaged: import it again. ")
+    assert "stays in use" in session.status.message
+    engine.failure = None
+    asked = len(engine.asked)
+    click(session, "left", offset=(1, 0, 0))
+    settle(session)
+    assert len(engine.asked) > asked and mask(session).any() and not session.status.failed
