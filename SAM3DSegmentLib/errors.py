@@ -29,6 +29,10 @@ class UnknownModelError(UserError):
     """A model that is neither in the catalogue nor a file."""
 
 
+class TooManyPartsError(UserError):
+    """A mask in so many separate parts that no list of clicks could hold it."""
+
+
 class ModelStoreError(UserError):
     """A model that cannot be downloaded, kept or deleted."""
 

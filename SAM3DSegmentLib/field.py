@@ -64,8 +64,7 @@ class Field:
 
     def tiles_holding(self, index: Point) -> list[Index]:
         """The tiles that hold a native index."""
-        position = np.asarray(self.base.position(index))
-        return [o for o in self.tiles if all(-0.5 <= c <= self.edge - 0.5 for c in position - o)]
+        return [offset for offset in self.tiles if (crop := self.tile_crop(offset)).holds(crop.position(index))]
 
     def offset_near(self, index: Point) -> Index:
         """The offset of the tile, present or not, whose middle is nearest to a native index."""
@@ -100,7 +99,7 @@ class Field:
                 seeds[centre] = include
         positive = logits > 0
         logits[positive & ~connected_to(positive, seeds)] *= -1
-        return replace(self, canvas=canvas, logits=logits)
+        return replace(self, canvas=canvas, logits=logits, limited=False)
 
     def _merged(self, low: Index, shape: Index) -> Float32Array:
         """Mean probability with weights that fall towards each tile's border, as logits."""

@@ -148,6 +148,10 @@ class Crop:
         )
         return d, h, w
 
+    def holds(self, position: Point) -> bool:
+        """Whether the position (d, h, w) lies in one of the crop's voxels."""
+        return all(-0.5 <= p <= n - 0.5 for p, n in zip(position, self.shape, strict=True))
+
     def native_index(self, position: Point) -> Point:
         """(k, j, i) of the position (d, h, w); the inverse of `position`."""
         index = [0.0, 0.0, 0.0]

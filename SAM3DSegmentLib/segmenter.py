@@ -227,17 +227,14 @@ class Segmenter:
 
     def _grow(self, field: Field, clicks: tuple[Click, ...], request: Request) -> Field:
         """Further crops wherever the mask meets the border of the crops so far, one layer after another."""
-        tried: set[Index] = set()
         while True:
-            layer = sorted(field.reached_offsets(self.volume.voxels.shape) - tried)
+            layer = sorted(field.reached_offsets(self.volume.voxels.shape))
             if not layer:
                 return field
             room = TILE_LIMIT - len(field.tiles)
-            if not room:
+            if room <= 0:
                 return field.with_limit()
-            layer = layer[:room]
-            tried.update(layer)
-            answers = {offset: self._beyond(field, offset, clicks, request) for offset in layer}
+            answers = {offset: self._beyond(field, offset, clicks, request) for offset in layer[:room]}
             field = field.with_tiles(answers).settled(self._native(clicks))
 
     def _beyond(self, field: Field, offset: Index, clicks: tuple[Click, ...], request: Request) -> Float32Array:
@@ -268,7 +265,7 @@ class Segmenter:
     def _placed(self, crop: Crop, clicks: tuple[Click, ...]) -> list[tuple[Point, bool]]:
         """The clicks that lie in a crop, in its voxels."""
         placed = [(crop.position(index), include) for index, include in self._native(clicks)]
-        return [(p, include) for p, include in placed if all(-0.5 <= c <= self._size - 0.5 for c in p)]
+        return [(position, include) for position, include in placed if crop.holds(position)]
 
     def _decode(
         self, crop: Crop, placed: list[tuple[Point, bool]], previous: Float32Array | None, request: Request

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 
 from SAM3DSegmentLib.clicks import Click
+from SAM3DSegmentLib.errors import TooManyPartsError
 from SAM3DSegmentLib.field import Field, one_tile
 from SAM3DSegmentLib.geometry import BoolArray, Box, Crop, Float32Array, Volume
 from SAM3DSegmentLib.morphology import connected_to, deepest
@@ -16,7 +17,10 @@ MASK_LOGIT = 4.0
 """What stands for a voxel of the mask, and its negative for one outside."""
 
 SEED_GRID = 64
-"""Voxels along each axis, at most, of the grid on which seeds are looked for."""
+"""Blocks along each axis, at most, in which seeds are looked for."""
+
+MOST_SEEDS = 32
+"""A mask in more parts is noise, or the work of a threshold; a click for each would take the views' time."""
 
 
 def field_of_mask(
@@ -54,24 +58,45 @@ def logits_of_mask(crop: Crop, box: Box, mask: BoolArray) -> Float32Array:
     return logits
 
 
-def seed_clicks(volume: Volume, box: Box, mask: BoolArray, clicks: Sequence[Click]) -> Iterator[Click]:
+def seed_clicks(volume: Volume, box: Box, mask: BoolArray, clicks: Sequence[Click]) -> tuple[Click, ...]:
     """An include click deep in each component of a mask that holds none of the clicks yet.
 
     Args:
         box, mask: native voxels (K, J, I) around the mask, and the mask [k, j, i] within.
+
+    Raises:
+        TooManyPartsError: there are more than `MOST_SEEDS`.
     """
     step = [-(-n // SEED_GRID) for n in mask.shape]
-    left = mask[tuple(slice(s // 2, None, s) for s in step)].copy()
-    seeds = np.zeros_like(left)
+    left = any_in_blocks(mask, step)
+    held = np.zeros_like(left)
     for click in clicks:
         index = [(c - b.start) // s for c, b, s in zip(volume.index(click.ras), box, step, strict=True)]
         if click.include and all(0 <= c < n for c, n in zip(index, left.shape, strict=True)):
-            seeds[tuple(index)] = True
-    left &= ~connected_to(left, seeds)
+            held[tuple(index)] = True
+    left &= ~connected_to(left, held)
+    seeds: list[Click] = []
     while left.any():
-        seed = deepest(left)
-        k, j, i = (c * s + s // 2 + b.start for c, s, b in zip(seed, step, box, strict=True))
-        yield Click(volume.ras((k, j, i)))
-        seeds = np.zeros_like(left)
-        seeds[seed] = True
-        left &= ~connected_to(left, seeds)
+        if len(seeds) == MOST_SEEDS:
+            raise TooManyPartsError(
+                f"The mask that is there has more than {MOST_SEEDS} separate parts: remove the small ones first (in "
+                "Slicer's Segment Editor: Islands), then click again."
+            )
+        block = deepest(left)
+        within = [slice(c * s, (c + 1) * s) for c, s in zip(block, step, strict=True)]
+        inner = np.argwhere(mask[tuple(within)])
+        middle = inner[((inner - (np.array(step) - 1) / 2) ** 2).sum(1).argmin()]
+        k, j, i = (int(c + w.start + b.start) for c, w, b in zip(middle, within, box, strict=True))
+        seeds.append(Click(volume.ras((k, j, i))))
+        component = np.zeros_like(left)
+        component[block] = True
+        left &= ~connected_to(left, component)
+    return tuple(seeds)
+
+
+def any_in_blocks(mask: BoolArray, step: Sequence[int]) -> BoolArray:
+    """Whether the mask holds anywhere in each block of `step` voxels."""
+    padded = np.pad(mask, [(0, -n % s) for n, s in zip(mask.shape, step, strict=True)])
+    (a, b, c), (k, j, i) = padded.shape, step
+    blocks: BoolArray = np.any(padded.reshape(a // k, k, b // j, j, c // i, i), axis=(1, 3, 5))
+    return blocks

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from SAM3DSegmentLib.clicks import Click, ClickHistory
 from SAM3DSegmentLib.errors import CancelledError, ClickOutsideError, NoIncludeClickError, ScanError
+from SAM3DSegmentLib.field import one_tile
 from SAM3DSegmentLib.geometry import Float32Array, Volume
 from SAM3DSegmentLib.measure import dice
 from SAM3DSegmentLib.segmenter import TILE_LIMIT, Segmenter
@@ -70,6 +71,26 @@ def test_growth_ends_at_its_limit_and_says_so() -> None:
     prediction = Segmenter(volume, BrightnessDecoder((0.8,))).segment([Click(middle(volume))])
     assert prediction.tiles == TILE_LIMIT
     assert prediction.limited
+
+
+def test_a_mask_beyond_the_limit_can_be_started_from() -> None:
+    volume = ball_volume(58)
+    mask, whole = volume.voxels > 0.5, tuple(slice(0, n) for n in volume.voxels.shape)
+    mask[:, :, mask.shape[2] // 2 :] = False
+    k, j, i = np.argwhere(mask).mean(0).round().astype(int)
+    first = Click(volume.ras((k, j, i)))
+    segmenter = Segmenter(volume, BrightnessDecoder((0.8,)))
+    segmenter.start_from((first,), whole, mask)
+    prediction = segmenter.segment([first, Click(volume.ras((k, j, mask.shape[2] // 2 - 2)))])
+    assert prediction.tiles > TILE_LIMIT and prediction.limited
+    assert (prediction.mask_on(mask.shape) & mask).sum() > 0.95 * mask.sum()
+
+
+def test_an_answer_is_called_too_large_only_as_long_as_it_is() -> None:
+    crop = VOLUME.crop_around(middle(VOLUME), 1.0, (32, 32, 32))
+    field = one_tile(0, crop, np.ones(crop.shape, np.float32)).with_limit()
+    clicks = [(VOLUME.continuous_index(middle(VOLUME)), True)]
+    assert field.limited and not field.with_tiles({(0, 0, 0): -np.ones(crop.shape)}).settled(clicks).limited
 
 
 def test_only_the_object_under_the_click_is_taken() -> None:

@@ -80,9 +80,13 @@ def test_a_crops_first_answer_is_the_mean_of_network_and_walker() -> None:
     assert ((first > 0) == (CROP > 0)).mean() > 0.95 and (first > 0)[11:23, 11:23, 11:23].all()
 
 
-def test_later_answers_are_the_networks_own() -> None:
-    unsure = np.full(CROP.shape, -0.5, np.float32)
-    assert np.allclose(answered(unsure, unsure), unsure)
+def test_a_later_answer_counts_whole_at_the_newest_click_and_half_far_from_it() -> None:
+    new, before = np.full(CROP.shape, 1, np.float32), np.full(CROP.shape, -1, np.float32)
+    later = answered(new, before)
+    assert np.isclose(later[16, 16, 16], 1)
+    assert abs(later[0, 0, 0]) < 0.05
+    along = later[16, 16, 16:]
+    assert (np.diff(along) < 0).all()
 
 
 def test_the_walker_is_not_asked_where_the_object_leaves_it_no_room() -> None:

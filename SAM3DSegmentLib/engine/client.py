@@ -6,12 +6,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
 from SAM3DSegmentLib import __version__
-from SAM3DSegmentLib.engine.fields import FieldError, Loaded, error_of, fraction_of, loaded_of, logits_of, missing_of
+from SAM3DSegmentLib.engine.fields import (
+    FieldError,
+    Loaded,
+    error_of,
+    fraction_of,
+    loaded_of,
+    logits_of,
+    missing_of,
+    text,
+)
 from SAM3DSegmentLib.engine.process import EngineGone, EngineProcess
 from SAM3DSegmentLib.engine.wire import PROTOCOL, Array, Message, digest
 from SAM3DSegmentLib.errors import CancelledError, EngineError, UserError
@@ -112,7 +122,10 @@ class Engine:
 
     @property
     def device(self) -> str:
-        """The device that the loaded network runs on: "cpu", "cuda" or "mps"; waits until it is loaded."""
+        """The device of the last answer, "cpu", "cuda" or "mps": a network may have to leave a GPU that is too small.
+
+        Before the first answer that of the loaded network; waits until it is loaded.
+        """
         return self._wait_until_loaded().device
 
     @property
@@ -164,6 +177,7 @@ class Engine:
                     process.known -= wanted
                     continue
                 logits = logits_of(answer, len(crop))
+                self._loaded = replace(cast(Loaded, self._loaded), device=text(answer, "device"))
                 process.known.add(digest(logits))
                 return logits
 

@@ -188,7 +188,7 @@ class Server:
         logits = network.decode(self._encodings[request.crop], clicks, previous, progress)
         answer = np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT).astype(np.float16)
         self._arrays.keep(digest(answer), answer)
-        return Message("logits", {}, {"logits": answer})
+        return Message("logits", {"device": network.device}, {"logits": answer})
 
 
 def error_answer(error: UserError) -> Message:

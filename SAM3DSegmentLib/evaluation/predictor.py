@@ -52,7 +52,7 @@ def one_crop_method(decoder: Decoder) -> Method:
             positions = [
                 (crop.position((k, j, i)), click.include) for (k, j, i), click in zip(indices, clicks, strict=True)
             ]
-            seen = [(p, include) for p, include in positions if all(-0.5 <= c <= size - 0.5 for c in p)]
+            seen = [(position, include) for position, include in positions if crop.holds(position)]
             mask = np.zeros(volume.voxels.shape, bool)
             if any(include for _, include in seen):
                 voxels = specification.intensity.apply(*crop.cut(volume.voxels, specification.antialias))

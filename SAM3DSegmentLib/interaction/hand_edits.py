@@ -62,6 +62,9 @@ def start_from_mask(volume: Volume, box: Box, mask: BoolArray, before: Clicks, n
 
     Returns:
         The start, and the clicks to evaluate: those of `now`, with an include click for each component without one.
+
+    Raises:
+        TooManyPartsError: see `seed_clicks`.
     """
     kept = tuple(b for b, _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, now, strict=False)))
     held = (*kept, *seed_clicks(volume, box, mask, kept))

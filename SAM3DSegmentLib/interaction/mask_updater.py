@@ -54,24 +54,36 @@ class MaskUpdater:
         self._changes = ChangeView(scene)
         self._snapshots: dict[slicer.vtkMRMLVolumeNode, Snapshot] = {}
         self._jobs: dict[Tumour, Job] = {}
+        self._waiting: dict[Tumour, None] = {}
 
     @property
     def has_engine(self) -> bool:
         return self._evaluator is not None
 
     def use_engine(self, engine: Engine | None) -> None:
-        """Answer by this engine from now on; what the one before was asked is dropped, and that one ended.
+        """Answer by this engine from now on, also what has no answer yet, and end the one before.
 
         Where the same command started both, the process stays: it loads the other model, and keeps the present one if
         it cannot.
+
+        Raises:
+            ScanError: a volume cannot be segmented any more.
         """
-        self._jobs.clear()
+        unanswered = [*self._waiting, *self._jobs]
+        self._waiting, self._jobs = dict.fromkeys(unanswered), {}
         if engine and self._evaluator and self._evaluator.command == engine.command:
             self._evaluator.use_model(*engine.choice)
-            return
-        if self._evaluator:
-            self._evaluator.close()
-        self._evaluator = Evaluator(engine) if engine else None
+        else:
+            if self._evaluator:
+                self._evaluator.close()
+            self._evaluator = Evaluator(engine) if engine else None
+        if engine:
+            for tumour in [waiting for waiting in unanswered if waiting.target.exists()]:
+                self.update(tumour)
+
+    def waits(self, tumour: Tumour) -> bool:
+        """Whether its clicks wait for an engine."""
+        return tumour in self._waiting
 
     def volume(self, volume_node: slicer.vtkMRMLVolumeNode) -> Volume:
         """The node's voxels; the same object until they change.
@@ -102,9 +114,12 @@ class MaskUpdater:
             job = Job(tumour, self.volume(target.volume_node), clicks, tumour.starts_of(clicks))
             self._jobs[tumour] = job
             self._evaluator.submit(job)
+        else:
+            self._waiting[tumour] = None
 
     def cancel(self, tumour: Tumour) -> bool:
         """Call off what was asked for a tumour; whether there was anything."""
+        self._waiting.pop(tumour, None)
         if not self._jobs.pop(tumour, None):
             return False
         if self._evaluator:
@@ -124,7 +139,7 @@ class MaskUpdater:
             gone = self._snapshots.pop(volume_node)
             if self._evaluator:
                 self._evaluator.forget(gone.volume)
-        for tumour in [known for known in self._jobs if not known.target.exists()]:
+        for tumour in [known for known in (*self._jobs, *self._waiting) if not known.target.exists()]:
             self.cancel(tumour)
         news: list[Ready | Updated | Failure] = []
         for outcome in self._evaluator.outcomes() if self._evaluator else ():
@@ -144,6 +159,7 @@ class MaskUpdater:
     def close(self) -> None:
         """End the engine, and take our helpers out of the scene."""
         self.use_engine(None)
+        self._waiting.clear()
         self._snapshots.clear()
         self._changes.clear()
         self._writer.close()

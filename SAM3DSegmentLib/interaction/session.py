@@ -23,7 +23,9 @@ from SAM3DSegmentLib.scene.click_nodes import ClickLists, remove_pointed_click
 from SAM3DSegmentLib.scene.export import export_segmentation
 from SAM3DSegmentLib.scene.placement import is_placing, start_placing, stop_placing
 from SAM3DSegmentLib.scene.removal import remove_node
-from SAM3DSegmentLib.scene.segments import remove_segment
+from SAM3DSegmentLib.scene.segments import ensure_labelmaps, remove_segment
+
+CPU = "cpu"
 
 
 class Session:
@@ -40,13 +42,11 @@ class Session:
     Attributes:
         volume_node: that is clicked on, or None.
         segmentation_node: that holds its tumours; None until the first one is made.
-        engine_wanted: whether clicks wait for an engine.
     """
 
     def __init__(self, scene: slicer.vtkMRMLScene) -> None:
         self.volume_node: slicer.vtkMRMLVolumeNode | None = None
         self.segmentation_node: slicer.vtkMRMLSegmentationNode | None = None
-        self.engine_wanted = False
         self.status = Status()
         self.display = Display()
         self._scene = scene
@@ -69,12 +69,18 @@ class Session:
     def has_engine(self) -> bool:
         return self._updater.has_engine
 
+    @property
+    def engine_wanted(self) -> bool:
+        """Whether clicks of the present tumour wait for an engine."""
+        return bool(self.tumour and self._updater.waits(self.tumour))
+
     def use_engine(self, engine: Engine | None) -> None:
-        """Answer further clicks by this engine instead of the one before; without one, clicks wait."""
-        self._updater.use_engine(engine)
+        """Answer unanswered and further clicks by this engine instead of the one before; without one, they wait."""
         self.say("", device="", progress=None)
-        if self.engine_wanted:
-            self._update()
+        try:
+            self._updater.use_engine(engine)
+        except UserError as error:
+            self.say(str(error), failed=True)
 
     def choose_volume(self, volume_node: slicer.vtkMRMLVolumeNode | None) -> None:
         """Click on this volume from now on, and go on with the tumours that it has."""
@@ -94,6 +100,8 @@ class Session:
         self._forget_what_is_gone()
         self._leave_tumour()
         self.segmentation_node = segmentation_node
+        if segmentation_node and self.volume_node:
+            ensure_labelmaps(segmentation_node, self.volume_node)
         ids = tumour_table.segment_ids(segmentation_node)
         if ids and self.volume_node:
             self.open_tumour(ids[-1])
@@ -159,14 +167,14 @@ class Session:
         return self.tumour.history.clicks if self.tumour else ()
 
     def undo(self) -> None:
-        """Take the last change of clicks back."""
-        if self.tumour:
+        """Take the last change of clicks back; without one, what was painted stays."""
+        if self.tumour and self.tumour.history.can_undo:
             self.tumour.history.undo()
             self._show_and_update(self.tumour)
 
     def redo(self) -> None:
         """Make the last change that was taken back again."""
-        if self.tumour:
+        if self.tumour and self.tumour.history.can_redo:
             self.tumour.history.redo()
             self._show_and_update(self.tumour)
 
@@ -183,7 +191,7 @@ class Session:
 
     def clear(self) -> None:
         """Remove every click of the present tumour, and its mask with them."""
-        if self.tumour:
+        if self.tumour and self.clicks:
             self.tumour.history.change(())
             self._show_and_update(self.tumour)
 
@@ -283,7 +291,6 @@ class Session:
         """What is being evaluated for it goes on, and is written all the same."""
         self._tumours.leave()
         self._updater.forget_changes()
-        self.engine_wanted = False
         self.say("", measurement=None, seconds=None, progress=None)
 
     def _take_in(self, tumour: Tumour) -> None:
@@ -309,7 +316,6 @@ class Session:
             self.say(str(error), failed=True)
             return
         has_object = any(click.include for click in self.clicks)
-        self.engine_wanted = has_object and not self.has_engine
         if has_object and self.has_engine:
             self.say("")
         elif not has_object:
@@ -333,6 +339,8 @@ class Session:
             self.say(news.message, failed=True, progress=None)
         elif news.tumour is self.tumour:
             message = "The object is too large for the model: the mask ends before it does." if news.limited else ""
+            if news.device == CPU and self.status.device not in ("", CPU):
+                message = "The GPU's memory did not suffice: this network now runs on the CPU, which is slower."
             self.say(message, measurement=news.measurement, seconds=news.seconds, device=news.device, progress=None)
 
     def say(self, message: str, failed: bool = False, **figures: object) -> None:

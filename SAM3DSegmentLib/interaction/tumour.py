@@ -8,7 +8,6 @@ from math import dist
 import slicer
 
 from SAM3DSegmentLib.clicks import Click, ClickHistory
-from SAM3DSegmentLib.errors import ClickOutsideError
 from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
 from SAM3DSegmentLib.interaction.evaluator import Start
 from SAM3DSegmentLib.interaction.hand_edits import mask_digest, read_digest, start_from_mask, write_digest
@@ -103,23 +102,23 @@ class Tumour:
         """Make the clicks in the scene the newest state of the history; what was painted by hand is the start of it.
 
         Raises:
-            ClickOutsideError: a click lies outside the volume; the clicks in the scene are as they were before it.
+            ClickOutsideError: a click lies outside the volume.
+            TooManyPartsError: what was painted has too many parts to go on from.
+                After both the clicks in the scene are as they were before.
         """
         self.changed = False
         before, now = self.history.clicks, read_clicks(self.lists, self.target.volume_node)
         try:
             for click in now:
                 volume.index(click.ras)
-        except ClickOutsideError:
+            box, mask = self.target.mask()
+            if mask.size and now != before and mask_digest(box, mask) != self._digest:
+                start, now = start_from_mask(volume, box, mask.copy(), before, now)
+                self._starts.append(start)
+                self.history.change(start.clicks)
+            self.history.change(now)
+        finally:
             self.show_clicks()
-            raise
-        box, mask = self.target.mask()
-        if mask.size and now != before and mask_digest(box, mask) != self._digest:
-            start, now = start_from_mask(volume, box, mask.copy(), before, now)
-            self._starts.append(start)
-            self.history.change(start.clicks)
-        self.history.change(now)
-        self.show_clicks()
 
     def show_clicks(self) -> None:
         """Put the history's clicks into the scene."""

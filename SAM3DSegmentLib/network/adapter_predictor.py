@@ -33,7 +33,7 @@ class AdapterPredictor:
     ) -> None:
         self.specification = specification
         self._network = network.to(device).eval()
-        self._device = device
+        self.device = device
         self._dtype = dtype
         self._windows_at_once = WINDOWS_AT_ONCE.get(device.type, WINDOWS_AT_ONCE_ELSEWHERE)
 
@@ -42,7 +42,7 @@ class AdapterPredictor:
         while True:
             try:
                 with self._precision():
-                    return self._network.encode(crop.to(self._device, torch.float32), self._windows_at_once, progress)
+                    return self._network.encode(crop.to(self.device, torch.float32), self._windows_at_once, progress)
             except torch.cuda.OutOfMemoryError:
                 self._need_less_memory()
 
@@ -60,8 +60,8 @@ class AdapterPredictor:
         self, encoding: CropEncoding, clicks: Sequence[CropClick], previous: Tensor | None, progress: Progress
     ) -> Tensor:
         progress(0.0)
-        encoding = encoding.to(self._device)
-        answer = None if previous is None else previous.to(self._device, torch.float32)
+        encoding = encoding.to(self.device)
+        answer = None if previous is None else previous.to(self.device, torch.float32)
         if self.specification.signed:
             logits = self._object(encoding, clicks, answer)
         else:
@@ -76,14 +76,14 @@ class AdapterPredictor:
 
     def _object(self, encoding: CropEncoding, clicks: Sequence[CropClick], previous: Tensor | None) -> Tensor:
         """Logits [S, S, S] of the object that the clicks name."""
-        points = torch.tensor([click.position for click in clicks], device=self._device, dtype=torch.float32)
-        include = torch.tensor([click.include for click in clicks], device=self._device)
+        points = torch.tensor([click.position for click in clicks], device=self.device, dtype=torch.float32)
+        include = torch.tensor([click.include for click in clicks], device=self.device)
         with self._precision():
             background, tumour = self._network.decode(encoding, points, include, previous).float()
         return tumour - background
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None)
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
 
     def _need_less_memory(self) -> None:
         if self._windows_at_once == 1:
@@ -95,9 +95,9 @@ class AdapterPredictor:
 
     def _move_to_cpu(self) -> None:
         logger.warning("GPU memory does not suffice for this network: going on with the CPU, which is slower.")
-        self._device = torch.device("cpu")
-        self._network.to(self._device)
-        self._dtype = compute_dtype(self._device)
+        self.device = torch.device("cpu")
+        self._network.to(self.device)
+        self._dtype = compute_dtype(self.device)
         self._windows_at_once = WINDOWS_AT_ONCE_ELSEWHERE
         torch.cuda.empty_cache()
 

@@ -28,7 +28,7 @@ class CompactPredictor:
 
     def __init__(self, network: CompactNetwork, specification: Specification, device: torch.device) -> None:
         self.specification = specification
-        self._device = device
+        self.device = device
         self._network = network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
 
     def encode(self, crop: Tensor, progress: Progress) -> Float32Array:
@@ -46,7 +46,7 @@ class CompactPredictor:
 
     @torch.inference_mode()
     def _forward(self, inputs: dict[str, Float32Array]) -> Float32Array:
-        tensors = {name: torch.from_numpy(values).to(self._device) for name, values in inputs.items()}
+        tensors = {name: torch.from_numpy(values).to(self.device) for name, values in inputs.items()}
         return in_array(self._network(**tensors))
 
 

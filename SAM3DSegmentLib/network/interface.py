@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from SAM3DSegmentLib.specification import Specification
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Progress = Callable[[float], None]
@@ -24,9 +25,14 @@ class CropClick:
 
 
 class PromptableNetwork(Protocol):
-    """A network on its device, ready to answer."""
+    """A network on its device, ready to answer.
+
+    Attributes:
+        device: where it answers; another one from the answer on for which that one's memory did not suffice.
+    """
 
     specification: Specification
+    device: torch.device
 
     def encode(self, crop: Tensor, progress: Progress) -> Any:
         """What `decode` needs of a crop, kept on the device.

@@ -21,13 +21,15 @@ class ArrayNetwork(Protocol):
     """A `PromptableNetwork` that is asked and answers in arrays, whatever it runs under.
 
     Attributes:
-        device: "cpu", "cuda" or "mps".
+        device: "cpu", "cuda" or "mps"; see `PromptableNetwork`.
         device_name: what the user calls it.
     """
 
     specification: Specification
-    device: str
     device_name: str
+
+    @property
+    def device(self) -> str: ...
 
     def encode(self, crop: Float32Array, progress: Progress) -> Any:
         """As in `PromptableNetwork`, of a crop [S, S, S]."""

@@ -68,14 +68,14 @@ class SamSlices:
 
     def __init__(self, sam: nn.Module, specification: Specification, device: torch.device) -> None:
         self.specification = specification
-        self._device = device
+        self.device = device
         self._dtype = compute_dtype(device)
         self._sam: Any = sam.to(device).eval()
 
     def encode(self, crop: Tensor, progress: Progress) -> SliceEncodings:
         progress(1.0)
         low, high = crop.min(), crop.max()
-        return SliceEncodings((WHITE * (crop - low) / (high - low).clamp_min(1e-6)).to(self._device, torch.float32))
+        return SliceEncodings((WHITE * (crop - low) / (high - low).clamp_min(1e-6)).to(self.device, torch.float32))
 
     @torch.inference_mode()
     def decode(
@@ -123,7 +123,7 @@ class SamSlices:
             h, w = before.nonzero(as_tuple=True)
             box = torch.stack([w.min(), h.min(), w.max() + 1, h.max() + 1])[None] * scale - 0.5
         alone = len(prompts) == 1 and box is None
-        sparse, dense = self._sam.prompt_encoder((points.to(self._device), labels.to(self._device)), box, None)
+        sparse, dense = self._sam.prompt_encoder((points.to(self.device), labels.to(self.device)), box, None)
         masks, quality = self._sam.mask_decoder(
             image_embeddings=self._embedding(encoding, d),
             image_pe=self._sam.prompt_encoder.get_dense_pe(),
@@ -140,7 +140,7 @@ class SamSlices:
             image = F.interpolate(encoding.slices[d][None, None], (edge, edge), mode="bilinear", align_corners=False)
             grey = (image.expand(1, 3, edge, edge) - self._sam.pixel_mean) / self._sam.pixel_std
             # The encoder alone: positions of clicks need full precision, and the decoder is small.
-            with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None):
+            with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
                 encoding.embeddings[d] = self._sam.image_encoder(grey).float()
         return encoding.embeddings[d]
 

@@ -19,9 +19,12 @@ class TorchNetwork:
 
     def __init__(self, network: PromptableNetwork, device: torch.device) -> None:
         self.specification = network.specification
-        self.device = device.type
         self.device_name = device_name(device)
         self._network = network
+
+    @property
+    def device(self) -> str:
+        return self._network.device.type
 
     @torch.inference_mode()
     def encode(self, crop: Float32Array, progress: Progress) -> Any:

@@ -90,6 +90,18 @@ def give_own_layer(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id
         labelmap.Crop(extent)
 
 
+def ensure_labelmaps(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode) -> None:
+    """Make labelmaps, which clicks can change, of segments that are surfaces only, as from an RT structure set.
+
+    They take the volume's grid; the surfaces are made from them from then on.
+    """
+    segmentation = segmentation_node.GetSegmentation()
+    if segmentation.GetNumberOfSegments() and not segmentation.ContainsRepresentation(BINARY_LABELMAP):
+        segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+        segmentation_node.CreateBinaryLabelmapRepresentation()
+        segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
+
+
 def lies_on_grid(
     segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str, volume_node: slicer.vtkMRMLVolumeNode
 ) -> bool:

@@ -123,3 +123,29 @@ def test_where_another_model_cannot_be_loaded_the_present_one_answers(session, e
     click(session, "left", offset=(1, 0, 0))
     settle(session)
     assert len(engine.asked) > asked and mask(session).any() and not session.status.failed
+
+
+def test_clicks_without_an_answer_are_asked_again_of_the_next_engine(session, engine):
+    engine.gate.clear()
+    click(session, "left")
+    session.poll()
+    first = session.tumour.target.segment_id
+    session.next_tumour()
+    session.place(include=True)
+    click(session, "right")
+    session.poll()
+    session.use_engine(None)
+    assert session.engine_wanted
+    session.use_engine(FakeEngine(command=("another",)))
+    settle(session)
+    assert mask(session, first).any() and mask(session).any() and not session.engine_wanted
+
+
+def test_a_network_that_had_to_leave_the_gpu_is_told_of(session, engine):
+    engine.device = "cuda"
+    clicked(session)
+    assert session.status.device == "cuda" and not session.status.message
+    engine.device = "cpu"
+    click(session, "left", offset=(1, 0, 0))
+    settle(session)
+    assert session.status.device == "cpu" and "memory did not suffice" in session.status.message

@@ -6,11 +6,14 @@ import numpy as np
 import slicer
 import slicer.util
 
+from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.interaction.hand_edits import mask_digest
 from SAM3DSegmentLib.scene.export import export_segmentation
 from SAM3DSegmentLib.scene.provenance import read_provenance
 from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation
-from Testing.interaction.helpers import SHAPE, click, clicked, mask, paint, settle
+from SAM3DSegmentLib.scene.volumes import volume_from_node
+from SAM3DSegmentLib.start import seed_clicks
+from Testing.interaction.helpers import SHAPE, click, clicked, mask, overlap, paint, settle
 
 
 def start_empty(session):
@@ -87,3 +90,48 @@ def test_a_segmentation_from_a_file_goes_on_where_it_ended(session, scene, volum
     session.undo()
     settle(session)
     assert (mask(session) == before).all()
+
+
+def test_undo_and_redo_without_a_change_of_clicks_leave_what_was_painted(session):
+    block = np.ones((6, 8, 8), bool)
+    start_empty(session)
+    paint(session, (slice(12, 18), slice(16, 24), slice(36, 44)), block)
+    for action in (session.undo, session.redo, session.clear):
+        action()
+        settle(session)
+        assert mask(session).sum() == block.sum()
+
+
+def test_a_mask_in_too_many_parts_is_refused_and_stays_as_it_is(session):
+    speckles = np.zeros(SHAPE, bool)
+    speckles[2:-2:4, 2:-2:4, 2:-2:4] = True
+    start_empty(session)
+    paint(session, tuple(slice(0, n) for n in SHAPE), speckles)
+    click(session, "left")
+    settle(session)
+    assert session.status.failed and "Islands" in session.status.message
+    assert not session.clicks and np.array_equal(mask(session), speckles)
+
+
+def test_each_part_of_a_painted_mask_gets_its_own_click_in_it(volume, scene):
+    voxels = volume_from_node(volume)
+    painted = np.zeros((300, 40, 40), bool)
+    painted[2:60, 5:30, 5:30] = True
+    painted[150, 20, 21] = True
+    tall = Volume(np.zeros(painted.shape, np.float32), voxels.ijk_to_ras)
+    seeds = seed_clicks(tall, tuple(slice(0, n) for n in painted.shape), painted, ())
+    assert len(seeds) == 2 and all(painted[tall.index(seed.ras)] for seed in seeds)
+
+
+def test_segments_that_are_surfaces_only_can_be_clicked_on(session):
+    clicked(session)
+    node, before = session.segmentation_node, mask(session)
+    node.CreateClosedSurfaceRepresentation()
+    node.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    node.RemoveBinaryLabelmapRepresentation()
+    session.choose_segmentation(None)
+    session.choose_segmentation(node)
+    assert 0.9 < mask(session).sum() / before.sum() < 1.1
+    click(session, "left", offset=(1, 0, 0))
+    settle(session)
+    assert overlap(mask(session), "left") > 0.8 and not session.status.failed
