@@ -7,8 +7,11 @@ READY := $(VENV)/ready
 SCAN ?=
 INCLUDE ?=
 EXCLUDE ?=
-TRAINING_DATA ?= ../shared/data/sarcoma_train
-PROCESSES ?= 2
+SARCOMAS := ../shared/data/sarcoma_train
+TRAINING_DATA ?= $(SARCOMAS)
+OTHER_DATA = $(filter-out $(SARCOMAS),$(TRAINING_DATA))
+# One for each GPU; two where there is none.
+PROCESSES ?= $(or $(filter-out 0,$(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU ')),2)
 
 .PHONY: demo view test bench lint audit format train-compact system-packages
 
@@ -40,9 +43,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The configuration's version, credit and licence are those of a training on the sarcomas.
 train-compact: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node $(PROCESSES) -m training train \
-		--config training/configs/compact.yaml --set source=$(TRAINING_DATA)
+		--config training/configs/compact.yaml --set "source=$(TRAINING_DATA)" $(if $(OTHER_DATA),version=1 credit= licence=)
 
 # torch first: every other package is then content with it, whichever build the machine's package index offers.
 $(READY): pyproject.toml constraints.txt

@@ -23,7 +23,9 @@ from SAM3DSegmentLib.network.adapted_encoder import AdapterSizes
 from SAM3DSegmentLib.network.backbone import is_frozen
 from SAM3DSegmentLib.network.checkpoint import load_network
 from SAM3DSegmentLib.network.interface import CropClick
+from SAM3DSegmentLib.network.metadata import Metadata
 from SAM3DSegmentLib.network.sam_adapter import SamAdapter
+from SAM3DSegmentLib.network.tensor_files import read_safetensors
 from training.adapters import prepare_to_train, trained_parameters
 from training.clicking import CropUser
 from training.configuration import AdapterKind, Configuration
@@ -197,6 +199,25 @@ def test_a_run_is_not_resumed_with_another_configuration(
     with pytest.raises(ConfigurationError, match=r"holds a run with epochs: 1, this one has epochs: 2"):
         Trainer(replace(configuration, epochs=2), dataset, ALONE)
     Trainer(replace(configuration, epochs=1, workers=1), dataset, ALONE)
+
+
+def test_the_checkpoint_says_what_it_learned_from_and_whose_scans_they_are(
+    configuration: Configuration, dataset: PreparedDataset
+) -> None:
+    told = {"version": 4, "credit": "Balls of Testing (CC0)", "licence": "CC0"}
+    for changes, said in ((told, "; Balls of Testing (CC0)"), ({}, "")):
+        run = replace(configuration, out=configuration.out / said[2:7], **changes)
+        Trainer(run, dataset, ALONE).save_best({})
+        described = Metadata.from_header(read_safetensors(run.out / BEST_FILE)[0], "best")
+        assert described.training_data == f"3 scans of 3 patients, 0 steps{said}"
+        assert (described.version, described.licence) == (("4", "CC0") if said else ("1", ""))
+
+
+def test_a_run_of_the_adapter_goes_on_wherever_the_scans_lay_that_were_prepared(
+    configuration: Configuration, dataset: PreparedDataset
+) -> None:
+    Trainer(replace(configuration, epochs=1, source=Path("here")), dataset, ALONE).run()
+    Trainer(replace(configuration, epochs=1, source=Path("there")), dataset, ALONE)
 
 
 def test_a_full_disk_during_a_checkpoint_leaves_the_earlier_ones(

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
+from SAM3DSegmentLib.errors import CaseError, CheckpointError, ConfigurationError
 from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.network.checkpoint import load_network
 from SAM3DSegmentLib.network.compact import CompactNetwork
-from SAM3DSegmentLib.network.compact_predictor import CompactPredictor
+from SAM3DSegmentLib.network.compact_predictor import CompactPredictor, save_compact
 from SAM3DSegmentLib.network.interface import CropClick
+from SAM3DSegmentLib.network.metadata import Metadata
 from SAM3DSegmentLib.specification import Specification
 from Testing.reduced_network import ignore
+from Testing.source_scans import label_map, write_pair
 from training.compact import samples, train
 from training.compact.clicked_batch import ClickedBatch
-from training.compact.sarcoma import load_cases
+from training.compact.sarcoma import Case, cut, load_case
 from training.configuration import Configuration
+from training.layouts import SourceCase, find_cases
+from training.processes import Processes
 
 RECIPE = Path(__file__).resolve().parents[1] / "training" / "configs" / "compact.yaml"
+ALONE = Processes(0, 1, torch.device("cpu"))
 PATIENTS = 7
 EDGE = 40
 SPACING = 3.0
@@ -56,10 +65,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "CompactNetwork", lambda: CompactNetwork((8, 16)))
 
 
-def configuration(scans: Path, out: Path) -> Configuration:
+def configuration(scans: Path, out: Path, **changes: Any) -> Configuration:
     """Of six steps in two epochs."""
-    changes = {"source": str(scans), "out": str(out), "epochs": 2, "samples_per_epoch": 6, "workers": 0}
-    return Configuration.load(RECIPE, changes)
+    short = {"source": str(scans), "out": str(out), "epochs": 2, "samples_per_epoch": 6, "workers": 0}
+    return Configuration.load(RECIPE, {**short, **changes})
+
+
+def loaded(run: Configuration) -> list[Case]:
+    return [load_case(case, run) for case in find_cases("pairs", run.source)]
 
 
 def rows(run: Configuration) -> list[dict[str, str]]:
@@ -67,10 +80,10 @@ def rows(run: Configuration) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_sample_is_drawn_by_its_seed_and_number(scans: Path, small: None) -> None:
-    cases = load_cases(scans)
-    drawn = [samples.Samples(cases, 40, seed=3)[n] for n in range(40)]
-    again, other = samples.Samples(cases, 40, seed=3)[17], samples.Samples(cases, 40, seed=4)[17]
+def test_a_sample_is_drawn_by_its_seed_and_number(scans: Path, small: None, tmp_path: Path) -> None:
+    cases = loaded(configuration(scans, tmp_path))
+    drawn = [samples.Samples(cases, 20, 2, seed=3)[n] for n in range(40)]
+    again, other = (samples.Samples(cases, 20, 2, seed=seed)[17] for seed in (3, 4))
     assert torch.equal(drawn[17][0], again[0]) and torch.equal(drawn[17][1], again[1])
     assert not torch.equal(drawn[17][0], other[0])
     for image, target in drawn:
@@ -78,11 +91,94 @@ def test_a_sample_is_drawn_by_its_seed_and_number(scans: Path, small: None) -> N
         assert target.any() and image.isfinite().all()
 
 
+@pytest.mark.parametrize("together", [6, 12, 16])
+def test_the_crops_of_a_step_have_one_size(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(samples, "EARLY_SIZE", SMALL)
+    monkeypatch.setattr(samples, "CROP_SIZE", 2 * SMALL)
+    drawn = samples.Samples(loaded(configuration(scans, tmp_path)), 7, together, seed=0)
+    sizes = [{drawn[step * together + n][0].shape[-1] for n in range(together)} for step in range(7)]
+    assert sizes == 5 * [{SMALL}] + 2 * [{2 * SMALL}]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_crop_coarser_than_its_scan_shows_what_lies_where_it_was_asked_for(axis: int) -> None:
+    shape, centre = (41, 43, 46), np.array([20.3, 21.9, 22.2])
+    ramp = torch.from_numpy(np.indices(shape)[axis].astype(np.float32))
+    case = Case("ramp", ramp, torch.ones(shape, dtype=torch.bool), ramp, (1.0, 1.0, 1.0))
+    image, *_ = cut(case, centre, 4.0, np.eye(3), 6)
+    asked = centre[axis] + 4 * (np.arange(6) - 2.5)
+    assert np.abs(np.moveaxis(image.numpy(), axis, -1) - asked).max() < 1e-3
+
+
 def test_scans_of_a_patient_stay_together(scans: Path) -> None:
-    training, held_out = samples.split_by_patient(load_cases(scans), 2, train.SPLIT_SEED)
+    training, held_out = samples.split_by_patient(find_cases("pairs", scans), 2, train.SPLIT_SEED)
     assert len(training) + len(held_out) == PATIENTS + 1
     assert not {case.patient for case in training} & {case.patient for case in held_out}
     assert len({case.patient for case in held_out}) == 2
+
+
+def test_a_patient_whose_name_has_one_part_is_one_patient(tmp_path: Path) -> None:
+    names = [f"{n:03}_{modality}" for n in range(6) for modality in ("CT", "MR_T1")]
+    for name in names:
+        (tmp_path / f"{name}_image.nii.gz").touch()
+    training, held_out = samples.split_by_patient(find_cases("pairs", tmp_path), 5, train.SPLIT_SEED)
+    assert [len(training), len(held_out)] == [2, 10]
+    assert {case.name[:3] for case in training}.isdisjoint({case.name[:3] for case in held_out})
+
+
+def test_the_tumour_is_what_the_configuration_labels(tmp_path: Path) -> None:
+    write_pair(tmp_path, "P_1_CT", value=2)
+    (case,) = loaded(configuration(tmp_path, tmp_path / "run", label=2))
+    assert case.mask.sum() == (label_map() > 0).sum()
+    with pytest.raises(CaseError, match=r"P_1_CT cannot be trained on: .* no voxel of label 1"):
+        loaded(configuration(tmp_path, tmp_path / "run"))
+
+
+def test_scans_that_cannot_be_trained_on_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--set source=FOLDER"):
+        train.run(configuration(tmp_path, tmp_path / "run", source=None))
+    with pytest.raises(CaseError, match=r"There is no .*nowhere"):
+        train.run(configuration(tmp_path / "nowhere", tmp_path / "run"))
+    with pytest.raises(CaseError, match=r"NAME_image\.nii\.gz and NAME_label.nii.gz"):
+        train.run(configuration(tmp_path, tmp_path / "run"))
+    for n in range(train.VALIDATION_PATIENTS):
+        write_pair(tmp_path, f"P_{n}_CT")
+    with pytest.raises(CaseError, match="5 patients are held out for validation and the scans are of 5"):
+        train.run(configuration(tmp_path, tmp_path / "run"))
+    write_pair(tmp_path, "P_9_CT")
+    (tmp_path / "P_9_CT_label.nii.gz").write_bytes(b"")
+    with pytest.raises(CaseError, match=r"P_9_CT cannot be trained on: .*P_9_CT_label.nii.gz"):
+        train.run(configuration(tmp_path, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_or_foreign_checkpoint_to_start_from_is_refused(scans: Path, small: None, tmp_path: Path) -> None:
+    file = tmp_path / "start.safetensors"
+    run = configuration(scans, tmp_path / "run", backbone=str(file))
+    described = Metadata("wide", "1", "?", CropStatistics(), (1.0,), signed=True, antialias=True)
+    with pytest.raises(CheckpointError, match=r"start\.safetensors"):
+        train.run(run)
+    save_compact(CompactNetwork((8, 16)), described, file)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        train.run(run)
+    save_file({"x": torch.zeros(1)}, file)
+    with pytest.raises(CheckpointError, match="no SAM3DSegment checkpoint"):
+        train.run(run)
+    save_compact(CompactNetwork((16, 32)), described, file)
+    with pytest.raises(CheckpointError, match="does not fit the network"):
+        train.run(run)
+
+
+def test_a_run_does_not_go_on_with_other_scans(scans: Path, small: None, tmp_path: Path) -> None:
+    run = configuration(scans, tmp_path / "run")
+    run.out.mkdir()
+    train.Trainer(run, ALONE, 6).save()
+    with pytest.raises(ConfigurationError, match="holds a run with source: "):
+        train.Trainer(replace(run, source=tmp_path), ALONE, 6).resume()
+    train.Trainer(replace(run, credit="", version=9), ALONE, 6).resume()
 
 
 def test_users_click_into_the_target_and_then_correct_the_answer() -> None:
@@ -154,3 +250,18 @@ def test_the_engine_takes_what_a_run_saved(scans: Path, small: None, tmp_path: P
     train.run(run)
     network = load_network(run.out / "best.safetensors", torch.device("cpu"))
     assert network.specification.signed and network.specification.spacings == train.ZOOM_LEVELS
+    assert network.specification.version == str(run.version)
+
+
+def test_a_checkpoint_says_what_it_learned_from_and_claims_no_more(small: None, tmp_path: Path) -> None:
+    before = Metadata("first", "7", "?", CropStatistics(), (1.0,), True, True, training_data="scans of Anna")
+    save_compact(CompactNetwork((8, 16)), before, tmp_path / "first.safetensors")
+    cases = [SourceCase(name, name[:1], tmp_path, tmp_path) for name in ("A_CT", "A_MR", "B_CT")]
+    changes = {"credit": None, "licence": None, "version": 1, "backbone": str(tmp_path / "first.safetensors")}
+    run = configuration(tmp_path, tmp_path / "run", **changes)
+    own = train.metadata(train.Trainer(run, ALONE, 6), 4, cases, {})
+    assert "0 steps of 4 crops" in own.training_data and "in 3 scans of 2 patients" in own.training_data
+    assert own.training_data.endswith("; on top of first 7 (scans of Anna)")
+    assert (own.version, own.licence) == ("1", "")
+    shipped = configuration(tmp_path, tmp_path / "run")
+    assert "TCIA" in train.metadata(train.Trainer(shipped, ALONE, 6), 4, cases, {}).training_data

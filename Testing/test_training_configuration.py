@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from SAM3DSegmentLib.errors import ConfigurationError
 from SAM3DSegmentLib.network.adapted_encoder import AdapterSizes
 from training.__main__ import main
-from training.configuration import Configuration
+from training.configuration import Configuration, from_options
 
 SHIPPED = sorted(Path("training/configs").glob("*.yaml"))
 LEAST = {"name": "test", "task": "lumps", "data": "runs/data", "out": "runs/test"}
@@ -72,12 +73,22 @@ def test_written_values_give_the_same_configuration(tmp_path: Path) -> None:
         ({"sizes": {"depth": 3}}, "sizes: .* make no network"),
         ({"sizes": {"crop": 64}}, "sizes: .* may name width, depth, heads, window, channels only"),
         ({"sizes": 5}, "sizes: 5 .* is no list"),
+        ({"version": 0}, "version: 0 .* must be above 0"),
+        ({"network": "compact"}, "crop_size: 128 .* must be 64 for the compact network"),
+        ({"network": "compact", "crop_size": 64, "layout": "csv"}, "layout: csv .* must be pairs for the compact"),
     ],
 )
 def test_fault_is_named_with_its_key_and_file(tmp_path: Path, values: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said) as raised:
         Configuration.load(write(tmp_path, **values))
     assert "test.yaml" in str(raised.value)
+
+
+def test_text_can_be_left_empty_on_the_command_line(tmp_path: Path) -> None:
+    path = write(tmp_path, credit="Somebody (CC BY 4.0)")
+    options = argparse.Namespace(config=path, changes=["credit="])
+    assert Configuration.load(path).credit == "Somebody (CC BY 4.0)"
+    assert from_options(options).credit == ""
 
 
 def test_missing_key_is_named(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def test_exported_model_says_what_it_is_and_answers_as_the_checkpoint(run_folder
 
 def test_what_is_not_told_stays_as_training_wrote_it(run_folder: Path) -> None:
     assert export(run_folder) == 0
-    assert described(run_folder / "kits-tumour.safetensors").licence == "none"
+    metadata = described(run_folder / "kits-tumour.safetensors")
+    assert (metadata.licence, metadata.version) == ("none", "0")
 
 
 @pytest.mark.parametrize("dropped", [False, True])

@@ -17,6 +17,7 @@ from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.models.store import NAME_PATTERN
 from SAM3DSegmentLib.network.adapted_encoder import AdapterSizes
 from SAM3DSegmentLib.network.adapter_checkpoint import sizes_from
+from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE
 from SAM3DSegmentLib.network.metadata import Metadata
 
 Layout = Literal["decathlon", "kits", "lits", "nnunet", "csv", "pairs"]
@@ -34,11 +35,14 @@ class Configuration:
     Attributes:
         name: of the model.
         task: what it segments, in words.
+        version: of the model, as its maker counts.
+        credit: whose scans they are and under which licence, for the description of the model; "" for none.
+        licence: of the model's weights; "" where none is given.
         data: folder of the prepared data set.
         out: folder of the run.
         source: folder of the scans and masks as they came (a table for the layout "csv"); read by `prepare`, and by
             the training of the compact network.
-        layout: how they lie there.
+        layout: how they lie there; "pairs" for the compact network.
         label: values in a label map that are the target.
         known_labels: every value that a label map may hold besides 0; empty: any.
         spacing: edge of a prepared voxel in mm.
@@ -48,7 +52,7 @@ class Configuration:
         network: which network is trained.
         adapter: which parts of SAM's encoder are added and trained (adapter network).
         prompt: "clicks", or "automatic" for a network that needs none (adapter network).
-        crop_size: edge of a crop in voxels.
+        crop_size: edge of a crop in voxels; 64 for the compact network.
         backbone: file of SAM's weights, or of the compact checkpoint to start from; None for random ones.
         sizes: of a reduced network, by the names in `SIZES` (see `AdapterSizes`); those left out are ViT-B's.
         epochs: passes of `samples_per_epoch` crops.
@@ -69,6 +73,9 @@ class Configuration:
     task: str
     data: Path
     out: Path
+    version: int = 1
+    credit: str = ""
+    licence: str = ""
     source: Path | None = None
     layout: Layout = "pairs"
     label: tuple[int, ...] = (1,)
@@ -100,6 +107,10 @@ class Configuration:
     def adapter_sizes(self) -> AdapterSizes:
         """Widths and counts of the adapter network; `adapter` and `prompt` decide about its parts."""
         return AdapterSizes(**self.sizes, crop=self.crop_size)
+
+    def credited(self, training_data: str) -> str:
+        """What a model learned from, in words, and the credit that the data asks for."""
+        return f"{training_data}; {self.credit}" if self.credit else training_data
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as a YAML file holds them."""
@@ -184,6 +195,8 @@ def converted(key: str, value: Any, kind: Any, file: Path) -> Any:
         if not isinstance(value, dict):
             raise ConfigurationError(f"{key}: {value} in {file} is no list of `name: number`.")
         return {str(name): converted(f"{key}.{name}", item, arguments[1], file) for name, item in value.items()}
+    if kind is str and value is None:
+        return ""  # YAML takes nothing behind the colon, or behind `--set credit=`, for null.
     if kind is Path and isinstance(value, str) and value:
         return Path(value).expanduser()
     if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
@@ -199,9 +212,10 @@ def converted(key: str, value: Any, kind: Any, file: Path) -> Any:
 def check_values(configuration: Configuration, file: Path) -> None:
     """Raise `ConfigurationError` for values that make no run."""
     c = configuration
-    positive = ("spacing", "crop_size", "epochs", "batch_size", "learning_rate", "gradient_clip", "clicks_per_sample")
+    positive = ("version", "spacing", "crop_size", "epochs", "batch_size", "learning_rate", "gradient_clip")
+    positive = (*positive, "clicks_per_sample", "validation_every")
     shares = ("validation_share", "test_share")
-    faults = {key: "must be above 0" for key in (*positive, "validation_every") if not getattr(c, key) > 0}
+    faults = {key: "must be above 0" for key in positive if not getattr(c, key) > 0}
     faults |= {key: "must not be negative" for key in ("weight_decay", "workers", "seed") if not getattr(c, key) >= 0}
     faults |= {key: "must lie between 0 and 1" for key in shares if not 0 <= getattr(c, key) <= 1}
     if not NAME_PATTERN.fullmatch(c.name):
@@ -216,6 +230,9 @@ def check_values(configuration: Configuration, file: Path) -> None:
         faults["test_share"] = "must leave patients to train on, beside validation_share"
     if c.network == "adapter":
         faults |= faults_of_sizes(c, file)
+    else:
+        required = {"crop_size": CROP_SIZE, "layout": "pairs"}
+        faults |= {k: f"must be {v} for the compact network" for k, v in required.items() if getattr(c, k) != v}
     if faults:
         key, fault = next(iter(faults.items()))
         raise ConfigurationError(f"{key}: {getattr(c, key)} in {file} {fault}.")

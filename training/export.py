@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figures", type=Path, metavar="FILE", help="summary.json of `python -m training evaluate`")
     parser.add_argument("--training-data", metavar="TEXT", help="what it learned from, with the citation")
     parser.add_argument("--licence", metavar="TEXT", help="of the weights")
-    parser.add_argument("--version", default="1", help="of the model")
+    parser.add_argument("--version", help="of the model")
     parser.add_argument("--out", type=Path, help="by default NAME.safetensors in the run's folder")
 
 
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     described = replace(
         found,
         name=out.stem,
-        version=options.version,
+        version=options.version or found.version,
         task=configuration.task,
         training_data=options.training_data or found.training_data,
         licence=options.licence or found.licence,

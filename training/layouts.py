@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from SAM3DSegmentLib.errors import CaseError
+from SAM3DSegmentLib.errors import CaseError, ConfigurationError
 from SAM3DSegmentLib.evaluation.cases import MODALITY
 from SAM3DSegmentLib.scan import ITK_ENDINGS, NIFTI_ENDINGS
 from training.configuration import Layout
@@ -39,12 +39,15 @@ class SourceCase:
     split: Split | None = None
 
 
-def find_cases(layout: Layout, source: Path) -> list[SourceCase]:
+def find_cases(layout: Layout, source: Path | None) -> list[SourceCase]:
     """The cases of a folder (of a table for the layout "csv"), in order of name.
 
     Raises:
+        ConfigurationError: no source is given.
         CaseError: the source is missing, does not have the layout, or gives one name to several cases.
     """
+    if source is None:
+        raise ConfigurationError("No scans are named: add --set source=FOLDER (a table for the layout csv).")
     if not source.exists():
         raise CaseError(f"There is no {source}: give the folder of the scans (--set source=FOLDER).")
     finder, expected = LAYOUTS[layout]

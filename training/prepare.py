@@ -44,8 +44,6 @@ def prepare(configuration: Configuration) -> PreparedDataset:
         CaseError: the source does not have its layout, no case can be used, or the patients do not suffice.
         ExportError: the data folder cannot be written.
     """
-    if configuration.source is None:
-        raise ConfigurationError("No scans are named: add --set source=FOLDER (a table for the layout csv).")
     cases = find_cases(configuration.layout, configuration.source)
     try:
         configuration.data.mkdir(parents=True, exist_ok=True)

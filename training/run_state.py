@@ -18,7 +18,7 @@ from training.configuration import Configuration
 from training.dataset import write_beside
 
 STATE_FILE = "last.pt"
-WITHOUT_EFFECT = ("out", "source", "backbone", "workers", "activation_checkpointing")
+WITHOUT_EFFECT = ("out", "backbone", "workers", "activation_checkpointing", "version", "credit", "licence")
 """Of a configuration, what may differ when a run goes on: none of it changes a number."""
 
 Row = dict[str, float]
@@ -86,6 +86,8 @@ class RunState:
 def conditions_of(configuration: Configuration, processes: int) -> dict[str, Any]:
     """All that the numbers of a run depend on, as plain values."""
     plain = {key: value for key, value in configuration.to_json().items() if key not in WITHOUT_EFFECT}
+    if configuration.network == "adapter":
+        del plain["source"]  # It learns from the prepared data set; the compact network from the source itself.
     return {**{k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}, "processes": processes}
 
 

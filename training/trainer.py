@@ -220,14 +220,17 @@ class Trainer:
         patients = {case.patient for case in self._training}
         return Metadata(
             name=self.configuration.name,
-            version="1",
+            version=str(self.configuration.version),
             task=self.configuration.task,
             intensity=self.dataset.intensity,
             spacings=(self.dataset.spacing,),
             signed=True,
             antialias=ANTIALIAS,
-            training_data=f"{len(self._training)} scans of {len(patients)} patients, {self.step} steps",
+            training_data=self.configuration.credited(
+                f"{len(self._training)} scans of {len(patients)} patients, {self.step} steps"
+            ),
             metrics=dict(scores),
+            licence=self.configuration.licence,
         )
 
 

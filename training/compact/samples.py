@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from SAM3DSegmentLib.errors import CaseError
 from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE
 from training.compact.implanted import anatomy_sample, implanted_sample
 from training.compact.sarcoma import Case, real_sample
 from training.compact.synthetic import synthetic_sample, uniform
+from training.layouts import SourceCase
 
 Sample = tuple[Tensor, Tensor]
 """Image, float32 and normalised, and target, boolean: both [1, S, S, S]."""
@@ -20,16 +22,21 @@ Sample = tuple[Tensor, Tensor]
 TUMOURS, IMPLANTED, ANATOMY = 0.45, 0.18, 0.12
 """Shares of the samples; the rest is synthetic."""
 
-EARLY_SIZE, EARLY_SHARE = 48, 0.7
-"""Edge in voxels of the crops of the first samples, and how many those are: they cost less than half as much."""
+EARLY_SIZE, EARLY_SHARE = 48, 0.75
+"""Edge in voxels of the crops of the first steps, and how many those are: they cost less than half as much."""
 
 
 class Samples(Dataset[Sample]):
-    """Sample `n` of a seed is always the same."""
+    """Sample `n` of a seed is always the same; those of one step have one size.
 
-    def __init__(self, cases: list[Case], length: int, seed: int) -> None:
+    Args:
+        together: how many samples make a step, those of all processes.
+    """
+
+    def __init__(self, cases: list[Case], steps: int, together: int, seed: int) -> None:
         self.cases = cases
-        self.length = length
+        self.length = steps * together
+        self.early = int(EARLY_SHARE * steps) * together
         self.seed = seed
 
     def __len__(self) -> int:
@@ -37,7 +44,7 @@ class Samples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng((self.seed, index))
-        size = EARLY_SIZE if index % self.length < EARLY_SHARE * self.length else CROP_SIZE
+        size = EARLY_SIZE if index % self.length < self.early else CROP_SIZE
         kind = rng.random()
         case = self.cases[int(rng.integers(len(self.cases)))]
         if kind < TUMOURS:
@@ -82,8 +89,17 @@ def validation_samples(cases: list[Case], count: int) -> list[Sample]:
     return samples
 
 
-def split_by_patient(cases: list[Case], held_out: int, seed: int) -> tuple[list[Case], list[Case]]:
-    """Training and validation cases, the latter of `held_out` patients; a patient's scans stay together."""
+def split_by_patient(cases: list[SourceCase], held_out: int, seed: int) -> tuple[list[SourceCase], list[SourceCase]]:
+    """Training and validation cases, the latter of `held_out` patients; a patient's scans stay together.
+
+    Raises:
+        CaseError: no patient would be left to train on.
+    """
     patients = sorted({case.patient for case in cases})
+    if len(patients) <= held_out:
+        raise CaseError(
+            f"{held_out} patients are held out for validation and the scans are of {len(patients)}: add scans of more "
+            "patients."
+        )
     chosen = set(np.random.default_rng(seed).permutation(patients)[:held_out])
     return [c for c in cases if c.patient not in chosen], [c for c in cases if c.patient in chosen]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import nibabel
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from SAM3DSegmentLib.errors import CaseError, ScanError
 from SAM3DSegmentLib.evaluation.simulated_user import distance_inside
+from training.case_preparation import read_checked
 from training.compact.synthetic import gaussian_blur, smooth_noise, thick_slices, uniform
+from training.configuration import Configuration
+from training.layouts import SourceCase
 
 SPACING_LIMITS = (0.5, 8.0)
 """Voxel sizes in mm that a crop may take."""
@@ -39,31 +41,24 @@ class Case:
     spacing: tuple[float, float, float]
 
     @property
-    def patient(self) -> str:
-        """`STS_004_CT` belongs to patient `STS_004`."""
-        return "_".join(self.name.split("_")[:2])
-
-    @property
     def diameter(self) -> float:
         """Of the ball of the tumour's volume, in mm."""
         return float((6 / np.pi * float(self.mask.sum()) * np.prod(self.spacing)) ** (1 / 3))
 
 
-def load_case(image_path: Path) -> Case:
-    """The scan `NAME_image.nii.gz` and its label 1 in `NAME_label.nii.gz`."""
-    name = image_path.name.removesuffix("_image.nii.gz")
-    image = nibabel.load(image_path)
-    label = nibabel.load(image_path.with_name(f"{name}_label.nii.gz"))
-    voxels = np.ascontiguousarray(np.asarray(image.dataobj, np.float32).T)
-    mask = np.ascontiguousarray((np.asarray(label.dataobj) == 1).T)
-    spacing = tuple(float(s) for s in image.header.get_zooms()[:3])[::-1]
-    depth = distance_inside(mask, spacing).astype(np.float32)
-    return Case(name, *(torch.from_numpy(a) for a in (voxels, mask, depth)), spacing)
+def load_case(case: SourceCase, configuration: Configuration) -> Case:
+    """A scan, and as its tumour the values of its label map that the configuration names.
 
-
-def load_cases(folder: Path) -> list[Case]:
-    """Every case of the folder, in order of name."""
-    return [load_case(path) for path in sorted(folder.glob("*_image.nii.gz"))]
+    Raises:
+        CaseError: a file is missing or damaged, or the label map does not fit; it names the case.
+    """
+    try:
+        volume, target = read_checked(case, configuration)
+    except (CaseError, ScanError) as error:
+        raise CaseError(f"{case.name} cannot be trained on: {str(error).removesuffix('.')}.") from error
+    voxels, mask = np.ascontiguousarray(volume.voxels, np.float32), np.ascontiguousarray(target)
+    depth = distance_inside(mask, volume.spacing).astype(np.float32)
+    return Case(case.name, *(torch.from_numpy(a) for a in (voxels, mask, depth)), volume.spacing)
 
 
 def random_pose(rng: np.random.Generator) -> np.ndarray:
@@ -87,9 +82,12 @@ def cut(case: Case, centre: np.ndarray, spacing: float, pose: np.ndarray, size: 
     offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
     matrix = torch.from_numpy((pose / native[:, None]).astype(np.float32))
     voxels = offsets @ matrix.T + torch.from_numpy(centre.astype(np.float32))
+    # The last of the averaged voxels may reach beyond the scan.
+    reach = torch.tensor([n * k for n, k in zip(image.shape[2:], kernel, strict=True)], dtype=torch.float32)
+    averaged = ((2 * voxels + 1) / reach - 1).flip(-1)[None]
+    sampled = F.grid_sample(image, averaged, padding_mode="border", align_corners=False)[0, 0]
     shape = torch.tensor(case.image.shape, dtype=torch.float32)
     grid = ((2 * voxels + 1) / shape - 1).flip(-1)[None]
-    sampled = F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, 0]
     mask = F.grid_sample(case.mask[None, None].float(), grid, align_corners=False)[0, 0] > 0.5
     inside = (grid[0].abs() <= 1).all(-1)
     return sampled, mask & inside, inside

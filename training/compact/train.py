@@ -14,12 +14,12 @@ import csv
 import json
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.losses import DiceCELoss
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
@@ -27,10 +27,12 @@ from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.network.compact import CompactNetwork
 from SAM3DSegmentLib.network.compact_predictor import save_compact
 from SAM3DSegmentLib.network.metadata import Metadata
+from SAM3DSegmentLib.network.tensor_files import check_tensors, read_safetensors, shapes_of
 from training.compact.clicked_batch import VALIDATION_CLICKS, ClickedBatch, validate
-from training.compact.samples import Samples, split_by_patient, validation_samples
-from training.compact.sarcoma import load_cases
+from training.compact.samples import ANATOMY, IMPLANTED, TUMOURS, Samples, split_by_patient, validation_samples
+from training.compact.sarcoma import load_case
 from training.configuration import Configuration
+from training.layouts import SourceCase, find_cases
 from training.processes import Processes, joined
 from training.run_state import RunState, conditions_of
 
@@ -56,7 +58,11 @@ BEST_FILE, LAST_FILE = "best.safetensors", "compact.safetensors"
 
 
 class Trainer:
-    """The network in training, its running average (which is what is shipped), and the optimiser."""
+    """The network in training, its running average (which is what is shipped), and the optimiser.
+
+    Raises:
+        CheckpointError: the checkpoint to start from is damaged, or of another network.
+    """
 
     def __init__(self, configuration: Configuration, processes: Processes, steps: int) -> None:
         self.configuration = configuration
@@ -65,9 +71,7 @@ class Trainer:
         self.step = 0
         self.best = 0.0
         self.network = CompactNetwork()
-        if configuration.backbone:
-            weights = load_file(configuration.backbone)
-            self.network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        self.start = start_from(configuration.backbone, self.network) if configuration.backbone else None
         self.network.to(processes.device, memory_format=torch.channels_last_3d)
         self.shared = processes.share(self.network)
         self.average = copy.deepcopy(self.network)
@@ -153,36 +157,54 @@ def part_of_peak(step: int, steps: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def metadata(configuration: Configuration, steps: int, batch: int, scores: dict[str, float]) -> Metadata:
-    """What the checkpoint says of itself."""
+def start_from(checkpoint: Path, network: CompactNetwork) -> Metadata:
+    """Give the network the weights of a checkpoint; what that says of itself.
+
+    Raises:
+        CheckpointError: it is damaged, or of another network.
+    """
+    header, tensors = read_safetensors(checkpoint)
+    described = Metadata.from_header(header, str(checkpoint))
+    check_tensors(tensors, shapes_of(network), str(checkpoint))
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return described
+
+
+def metadata(trainer: Trainer, together: int, training: list[SourceCase], scores: dict[str, float]) -> Metadata:
+    """What the checkpoint says of itself, after steps of `together` crops of the training cases."""
+    configuration, start = trainer.configuration, trainer.start
+    patients = {case.patient for case in training}
+    learned_from = (
+        f"{trainer.step} steps of {together} crops: tumours ({TUMOURS:.0%}), implanted lesions ({IMPLANTED:.0%}) and "
+        f"anatomy ({ANATOMY:.0%}) in {len(training)} scans of {len(patients)} patients, and synthetic volumes"
+    )
+    if start:
+        learned_from += f"; on top of {start.name} {start.version} ({start.training_data})"
     return Metadata(
         name=configuration.name,
-        version="2",
+        version=str(configuration.version),
         task=configuration.task,
         intensity=CropStatistics(),
         spacings=ZOOM_LEVELS,
         signed=True,
         antialias=True,
-        training_data=(
-            f"{steps} steps of {batch} crops: synthetic volumes; sarcomas, anatomy and implanted lesions in scans "
-            "of 28 patients of the TCIA collection Soft-tissue-Sarcoma (CC BY 3.0, Vallieres et al. 2015) as prepared "
-            "for IBSI by A. Zwanenburg"
-        ),
+        training_data=configuration.credited(learned_from),
         metrics=scores,
-        licence="Apache-2.0",
+        licence=configuration.licence,
     )
 
 
 def run(configuration: Configuration) -> None:
-    """Train by a configuration; its `source` is a folder of NAME_image.nii.gz and NAME_label.nii.gz (label 1).
+    """Train by a configuration; its `source` is a folder of NAME_image.nii.gz and NAME_label.nii.gz.
 
     `best.safetensors` in the run's folder is the checkpoint of the best validation so far, `compact.safetensors` that
     of the last one, `log.csv` holds a line for each.
 
     Raises:
-        ConfigurationError: the folder holds another run.
-        CheckpointError: its state is damaged.
-        ExportError: it cannot be written.
+        ConfigurationError: no `source` is given, or the run's folder holds another run.
+        CaseError: `source` holds no scans, too few patients, or a scan that cannot be used.
+        CheckpointError: the state of the run, or the checkpoint to start from, is damaged or of another network.
+        ExportError: the run's folder cannot be written.
     """
     with joined() as processes:
         train(configuration, processes)
@@ -195,15 +217,16 @@ def train(configuration: Configuration, processes: Processes) -> None:
     steps = configuration.epochs * (configuration.samples_per_epoch or 500) // together
     every = max(1, configuration.validation_every * (configuration.samples_per_epoch or 500) // together)
     torch.manual_seed(seed)
-    configuration.out.mkdir(parents=True, exist_ok=True)
-    training, held_out = split_by_patient(load_cases(configuration.source), VALIDATION_PATIENTS, SPLIT_SEED)
-    validation = validation_samples(held_out, VALIDATION_CROPS)
+    cases = find_cases(configuration.layout, configuration.source)
+    training, held_out = split_by_patient(cases, VALIDATION_PATIENTS, SPLIT_SEED)
     trainer = Trainer(configuration, processes, steps)
     trainer.resume()
 
-    samples = Samples(training, steps * together, seed)
+    validation = validation_samples([load_case(case, configuration) for case in held_out], VALIDATION_CROPS)
+    samples = Samples([load_case(case, configuration) for case in training], steps, together, seed)
     mine = Subset(samples, range(trainer.step * together + processes.rank, len(samples), processes.count))
     workers = configuration.workers
+    configuration.out.mkdir(parents=True, exist_ok=True)
     loader = DataLoader(mine, batch_size, num_workers=workers, prefetch_factor=8 if workers else None)
     log = open_log(configuration) if processes.rank == 0 else None
     started = time.monotonic()
@@ -219,7 +242,7 @@ def train(configuration: Configuration, processes: Processes) -> None:
         row = {"step": trainer.step, "first_click_loss": first, "later_click_loss": later, **scores}
         print(json.dumps({**row, "minutes": (time.monotonic() - started) / 60}), flush=True)
         log.writerow([f"{value:.5g}" for value in row.values()])
-        described = metadata(configuration, trainer.step, together, scores)
+        described = metadata(trainer, together, training, scores)
         save_compact(trainer.average, described, configuration.out / LAST_FILE)
         score = float(np.mean(list(scores.values())))
         if score > trainer.best:
