@@ -110,7 +110,9 @@ def add_engine(command: argparse.ArgumentParser) -> None:
 def run_segment(options: argparse.Namespace) -> None:
     from SAM3DSegmentLib.headless import HeadlessSession
     from SAM3DSegmentLib.scan import read_scan
+    from SAM3DSegmentLib.scene.export import check_target
 
+    check_target(options.out)
     with Engine(options.model, options.device) as engine:
         engine.start()
         volume = read_scan(options.scan)
@@ -126,19 +128,24 @@ def run_segment(options: argparse.Namespace) -> None:
 
 
 def run_demo(options: argparse.Namespace) -> None:
-    from SAM3DSegmentLib.errors import ExportError
+    from SAM3DSegmentLib.errors import ExportError, ScanError
     from SAM3DSegmentLib.headless import HeadlessSession
     from SAM3DSegmentLib.measure import dice
     from SAM3DSegmentLib.phantom import make_phantom
     from SAM3DSegmentLib.picture import draw_segmentation
     from SAM3DSegmentLib.scan import read_scan
+    from SAM3DSegmentLib.scene.export import check_target
 
     if options.scan and not options.clicks:
         raise NoIncludeClickError("A scan needs a click: name a point inside the tumour with --include R,A,S.")
+    if options.clicks and not options.scan:
+        raise ScanError("Clicks need a scan: name it with --scan, or leave them out, as the phantom has its own.")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ExportError(f"{options.out} cannot be made ({error.strerror}): choose another folder.") from error
+    segmentation, picture = options.out / "tumour.seg.nrrd", options.out / "tumour.png"
+    check_target(segmentation)
     with Engine(options.model, options.device) as engine:
         engine.start()
         reference = None
@@ -158,12 +165,12 @@ def run_demo(options: argparse.Namespace) -> None:
             for a in answers
         ]
         print_table(answers, scores)
-        session.export(options.out / "tumour.seg.nrrd")
+        session.export(segmentation)
         last = answers[-1].prediction
         assert last is not None
         clicks = [answer.click for answer in answers]
-        draw_segmentation(session.volume, last.box, last.mask, clicks, options.out / "tumour.png", reference)
-        print(f"\n{options.out / 'tumour.seg.nrrd'} and {options.out / 'tumour.png'}")
+        draw_segmentation(session.volume, last.box, last.mask, clicks, picture, reference)
+        print(f"\n{segmentation} and {picture}")
 
 
 def refined(session: HeadlessSession, first: Click, reference: BoolArray) -> list[Answer]:

@@ -67,6 +67,16 @@ def run_import(options: argparse.Namespace) -> None:
 
 
 def run_convert(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.errors import EngineError
+    from SAM3DSegmentLib.interaction.packages import missing_packages
+    from SAM3DSegmentLib.models.catalogue import SAM_VIT_B
+
+    if lacking := missing_packages(SAM_VIT_B.name):
+        raise EngineError(
+            f"Converting a checkpoint needs {', '.join(lacking)}, not installed here: install what is missing, "
+            'in a checkout with pip install ".[engine]".'
+        )
+
     from SAM3DSegmentLib.network.convert import convert_published
 
     for path in convert_published(options.file, options.task, options.out):

@@ -1,6 +1,6 @@
 """3DSAM-adapter at full size against the oracle, each in its own process: `python -m Testing.benchmarks sam-adapter`.
 
-python -m Testing.bench_adapter KIND FOLDER     (oracle, ours, converted, precision or end-to-end; FOLDER holds
+python -m Testing.bench_adapter KIND FOLDER     (oracle, ours, gpu, converted, precision or end-to-end; FOLDER holds
     A.pth.tar and A_crop.npy, as ../shared/golden/make_checkpoint.py writes them)
 """
 
@@ -34,6 +34,7 @@ def sam_adapter() -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, str(GOLDEN / "make_checkpoint.py"), "A", folder], check=True)
         oracle, ours, converted = (measured(kind, folder) for kind in ("oracle", "ours", "converted"))
+        on_gpu = measured("gpu", folder) if gpu_name() else {}
         precision = measured("precision", folder) if half_precision_is_fast() else {}
     precision.pop("memory", None)
     for name in ("first", "later", "memory"):
@@ -43,14 +44,27 @@ def sam_adapter() -> None:
             f"oracle / ours {oracle[name] / ours[name]:.1f}"
         )
     print(f"sam-adapter       ours / oracle, peak memory {ours['memory'] / oracle['memory']:.0%}")
+    if on_gpu:
+        peak = f", peak GPU memory {on_gpu['gpu memory']:.2f} GB" if "gpu memory" in on_gpu else ""
+        print(f"sam-adapter       on {gpu_name()}: first {on_gpu['first']:.2f} s, later {on_gpu['later']:.3f} s{peak}")
+    else:
+        print("sam-adapter       on a GPU: unmeasured (none here)")
     print(
         f"sam-adapter       loading a converted checkpoint {converted['load']:.2f} s, "
-        f"switching to another task on its backbone {converted['switch']:.2f} s"
+        f"switching the engine to another task on its backbone {converted['switch']:.2f} s"
     )
     for name in precision:
         print(f"sam-adapter       Dice of half precision with float32 on {name} {precision[name]:.4f}")
     if not precision:
         print("sam-adapter       half precision not measured: no device here is fast at it (see KIND precision)")
+
+
+def gpu_name() -> str | None:
+    """Of the GPU that "auto" chooses; None where it chooses the processor."""
+    from SAM3DSegmentLib.network.device import choose_device, device_name
+
+    device = choose_device("auto")
+    return None if device.type == "cpu" else device_name(device)
 
 
 def half_precision_is_fast() -> bool:
@@ -77,6 +91,7 @@ def main(kind: str, folder: Path) -> None:
     kinds = {
         "oracle": time_oracle,
         "ours": time_ours,
+        "gpu": time_on_gpu,
         "converted": time_loading,
         "precision": compare_precision,
         "end-to-end": time_end_to_end,
@@ -106,38 +121,63 @@ def time_ours(folder: Path, crop) -> dict[str, float]:
     import torch
 
     from SAM3DSegmentLib.network.checkpoint import load_network
+
+    return time_clicks(load_network(folder / "A.pth.tar", torch.device("cpu"), "kits"), crop)
+
+
+def time_on_gpu(folder: Path, crop) -> dict[str, float]:
+    """A click on the device that "auto" chooses, warm, and the most that it held, in GB, where it is CUDA."""
+    import torch
+
+    from SAM3DSegmentLib.network.checkpoint import load_network
+    from SAM3DSegmentLib.network.device import choose_device
+
+    device = choose_device("auto")
+    network = load_network(folder / "A.pth.tar", device, "kits")
+    # Kernels are loaded and chosen with the first crop: an engine in use has them.
+    time_clicks(network, crop.flip(0))
+    if device.type != "cuda":
+        return time_clicks(network, crop)
+    torch.cuda.reset_peak_memory_stats(device)
+    return {**time_clicks(network, crop), "gpu memory": torch.cuda.max_memory_allocated(device) / 1e9}
+
+
+def time_clicks(network, crop) -> dict[str, float]:
+    """Seconds of a first click in a crop, encoding included, and the median of the later ones; answers in memory."""
     from SAM3DSegmentLib.network.interface import CropClick
 
-    network = load_network(folder / "A.pth.tar", torch.device("cpu"), "kits")
     clicks = [CropClick((64.0, 64.0, 64.0), True)]
     start = time.perf_counter()
     encoding = network.encode(crop, lambda fraction: None)
-    network.decode(encoding, clicks, None, lambda fraction: None)
+    network.decode(encoding, clicks, None, lambda fraction: None).cpu()
     first = time.perf_counter() - start
     later = []
     for number in range(LATER_CLICKS):
         clicks.append(CropClick((60.0 + number, 64.0, 60.0), True))
         start = time.perf_counter()
-        network.decode(encoding, clicks, None, lambda fraction: None)
+        network.decode(encoding, clicks, None, lambda fraction: None).cpu()
         later.append(time.perf_counter() - start)
     return {"first": first, "later": statistics.median(later)}
 
 
 def time_loading(folder: Path, crop) -> dict[str, float]:
+    """A converted checkpoint in this process, and the product's way from it to another task: the engine's `load`."""
     import torch
 
+    from SAM3DSegmentLib.engine.client import Engine
     from SAM3DSegmentLib.network.checkpoint import load_network
     from SAM3DSegmentLib.network.convert import convert_published
 
     kits, lits = (convert_published(folder / "A.pth.tar", task, folder)[0] for task in ("kits", "lits"))
     start = time.perf_counter()
-    standing = load_network(kits, torch.device("cpu"))
-    loaded = time.perf_counter()
-    load_network(lits, torch.device("cpu"))
-    switched = time.perf_counter()
-    # Its backbone is what the other task shares: it has to stand until here.
-    del standing
-    return {"load": loaded - start, "switch": switched - loaded}
+    load_network(kits, torch.device("cpu"))
+    load = time.perf_counter() - start
+    with Engine(str(kits), "cpu") as engine:
+        _ = engine.specification
+        start = time.perf_counter()
+        engine.load(str(lits), "cpu")
+        switch = time.perf_counter() - start
+    return {"load": load, "switch": switch}
 
 
 def compare_precision(folder: Path, crop) -> dict[str, float]:

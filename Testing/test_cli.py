@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import resource
 import subprocess
 import sys
@@ -17,9 +18,11 @@ import SimpleITK
 import torch
 
 from SAM3DSegmentLib.cli import main
+from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.models.store import find_model
 from SAM3DSegmentLib.typed_clicks import joined_points
 from Testing.doubles import ball_volume, middle
+from Testing.without_torch import hiding_torch
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "test"
@@ -119,6 +122,11 @@ def test_the_demo_writes_its_segmentation_and_its_picture(tmp_path: Path, capsys
     assert all(0 < float(row[-1]) <= 1 for row in rows)
 
 
+def test_clicks_of_a_demo_without_a_scan_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--scan" in refused(capsys, "demo", "--include", "1,2,3", "--out", tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()
+
+
 BAD_VOXELS = {
     "not 3D": (np.ones((5, 6), np.int16), "3D"),
     "4D": (np.ones((3, 4, 5, 6), np.int16), "3 volumes"),
@@ -210,9 +218,10 @@ def test_a_bad_model_is_one_line_and_runs_no_code(
     assert not (tmp_path / "harmed").exists()
 
 
-def test_an_unwritable_target_is_one_line(
-    ball_scan: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_unwritable_target_is_one_line_before_the_engine_starts(
+    ball_scan: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Engine, "start", lambda engine: pytest.fail("the engine was started"))
     scan, point = ball_scan
     for out in (tmp_path / "no such folder" / "out.seg.nrrd", tmp_path / "out.docx"):
         assert out.name in refused(capsys, "segment", scan, "--include", point, "--out", out)
@@ -233,3 +242,47 @@ def test_a_full_disk_is_one_line_and_leaves_no_partial_file(ball_scan: tuple[Pat
     assert result.returncode == 2
     assert "mask.seg.nrrd" in result.stderr.splitlines()[-1]
     assert list(folder.iterdir()) == []
+
+
+def without_torch(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line where PyTorch is not installed."""
+    command = [sys.executable, "-m", "SAM3DSegmentLib.cli", *map(str, arguments)]
+    environment = {**hiding_torch(tmp_path), "SAM3DSEGMENT_MODELS": str(tmp_path / "models")}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_desktop_does_without_torch_and_an_evaluation_has_it() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    def needed(extra: str) -> set[str]:
+        names = {re.split(r"[<>=]", requirement)[0] for requirement in extras[extra]}
+        own = [name for name in names if name.startswith("sam3dsegment[")]
+        return names.union(*(needed(part) for name in own for part in name[13:-1].split(",")))
+
+    assert "onnxruntime" in needed("desktop") and not needed("desktop") & {"torch", "segment-anything"}
+    assert needed("evaluation") >= {"torch", "segment-anything"}
+
+
+def test_the_bundled_model_is_segmented_replayed_and_viewed_without_torch(
+    ball_scan: tuple[Path, str], tmp_path: Path
+) -> None:
+    scan, point = ball_scan
+    mask = tmp_path / "mask.seg.nrrd"
+    for arguments in (["segment", scan, "--include", point, "--out", mask], ["replay", mask, scan], ["models"]):
+        result = without_torch(tmp_path, *arguments)
+        assert result.returncode == 0, result.stderr
+    importing = [sys.executable, "-c", "import SAM3DSegmentLib.viewer.server"]
+    subprocess.run(importing, cwd=ROOT, env=hiding_torch(tmp_path), check=True)
+
+
+def test_what_needs_torch_says_so_in_one_line_where_it_is_absent(ball_scan: tuple[Path, str], tmp_path: Path) -> None:
+    scan, point = ball_scan
+    model = tmp_path / "published.pth"
+    torch.save({"encoder_dict": {}}, model)
+    segmenting = ["segment", scan, "--include", point, "--model", model, "--out", tmp_path / "mask.nrrd"]
+    for arguments in (["models", "convert", model, "--task", "kits", "--out", tmp_path / "converted"], segmenting):
+        result = without_torch(tmp_path, *arguments)
+        assert result.returncode == 2
+        (line,) = result.stderr.splitlines()
+        assert "torch" in line and "install" in line

@@ -13,6 +13,7 @@ import pytest
 
 from SAM3DSegmentLib.cli import main
 from SAM3DSegmentLib.errors import CaseError, EngineError, ExportError
+from SAM3DSegmentLib.evaluation import command
 from SAM3DSegmentLib.evaluation import run as runs
 from SAM3DSegmentLib.evaluation.cases import Structure
 from SAM3DSegmentLib.evaluation.ledger import Ledger
@@ -21,6 +22,7 @@ from SAM3DSegmentLib.evaluation.protocol import CENTRE, NOISY, PAPER, User, eval
 from SAM3DSegmentLib.evaluation.report import Conditions, write_report
 from SAM3DSegmentLib.evaluation.run import Contender, Plan, finished, run_share
 from SAM3DSegmentLib.evaluation.share import Share
+from Testing.doubles import BrightnessDecoder
 from Testing.evaluation_cases import CASES, TARGETS, answering, slicewise, structures, truth
 
 CONDITIONS = Conditions("by slice", "ab" * 32, "cpu", "1.0", "interactive", 3)
@@ -215,6 +217,42 @@ def test_command_refuses_counts_that_make_no_evaluation(option: list[str], capsy
         main(["evaluate", "--data", "d", "--cases", "c", "--out", "o", *option])
     assert ended.value.code == 2
     assert option[0] in capsys.readouterr().err
+
+
+class LightEngine(BrightnessDecoder):
+    """An engine of a network that calls everything bright the object; on any device."""
+
+    def __init__(self, model: str, device: str) -> None:
+        super().__init__()
+        self.device = device
+
+    def __enter__(self) -> LightEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def threshold(self, crop: np.ndarray, clicks: int) -> float:
+        return 50
+
+
+def test_command_keeps_trials_of_the_same_program_and_device_alone(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "Engine", LightEngine)
+    (data / "one.tsv").write_text(f"case\tlabel_value\n{CASES[0]}\t1\n")
+    where = ["--data", str(data), "--cases", str(data / "one.tsv"), "--out", str(data / "out")]
+
+    def run_on(device: str) -> int:
+        """How many trials were run, the others being kept."""
+        assert main(["evaluate", *where, "--clicks", "1", "--seeds", "0", "--device", device]) == 0
+        return capsys.readouterr().err.count(": Dice")
+
+    assert [run_on("cpu"), run_on("cpu"), run_on("cuda")] == [1, 0, 1]
+    monkeypatch.setattr(command, "__version__", "99")
+    assert [run_on("cpu"), run_on("cpu")] == [1, 0]
+    summary = json.loads((data / "out" / "summary.json").read_text())
+    assert (summary["version"], summary["device"], len(summary["methods"])) == ("99", "cpu", 1)
 
 
 @pytest.mark.skipif(not TEST_DATA.is_dir(), reason=f"the test scans are not in {TEST_DATA}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nibabel
 import nrrd
 import numpy as np
 import pytest
+import SimpleITK
 import slicer
 
 from SAM3DSegmentLib.cli import main
@@ -115,6 +117,49 @@ def test_a_file_that_is_no_segmentation_is_refused(
 
     assert main([command, str(tmp_path / "no.seg.nrrd"), *([str(made[1])] if command == "replay" else [])]) == 2
     assert "holds no segmentation" in capsys.readouterr().err
+
+
+def written(path: Path, voxels: np.ndarray) -> Path:
+    """An image of voxels [K, J, I]."""
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(path))
+    return path
+
+
+NOISE = np.random.default_rng(0).normal(0, 1000, (9, 10, 11))
+LABELS = (NOISE > 500) + 299 * (NOISE > 1500)
+
+
+@pytest.mark.parametrize(
+    ("name", "voxels"),
+    [
+        ("scan.nii.gz", NOISE.astype(np.int16)),
+        ("scan.nii.gz", NOISE.astype(np.int16).astype(np.float32)),
+        ("field.nii.gz", (NOISE > 0).astype(np.float32) / 2),
+        ("broken.mha", np.where(NOISE > 0, 1, np.inf).astype(np.float32)),
+        ("scan.nrrd", NOISE.astype(np.int16)),
+        ("labels.nrrd", LABELS.astype(np.uint16)),
+        ("none.seg.nrrd", None),
+    ],
+)
+def test_a_scan_is_no_segmentation_and_said_so_in_one_line(
+    name: str, voxels: np.ndarray | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_text("not a file of Slicer's") if voxels is None else written(path, voxels)
+    capfd.readouterr()
+
+    assert main(["info", str(path)]) == 2
+    streams = capfd.readouterr()
+    assert streams.out == ""
+    assert re.fullmatch(rf"sam3dsegment: .*{name} holds no segmentation \(.*\n", streams.err)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_a_labelmap_of_another_program_has_its_segments(
+    kind: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(written(tmp_path / "labels.nii.gz", LABELS.astype(kind))), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["segments"]) == 2
 
 
 def test_segments_of_other_programs_have_nothing_to_replay(

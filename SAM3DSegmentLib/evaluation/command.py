@@ -67,12 +67,16 @@ def run(options: argparse.Namespace) -> None:
         conditions = Conditions(
             network.name, network.sha256, engine.device, __version__, options.protocol, options.clicks
         )
-        tasks = run_share(plan, Contender(network.name, network.sha256, method(engine)), share)
+        tasks = run_share(plan, Contender(network.name, identity_of(engine), method(engine)), share)
     for name, rival in RIVALS.items() if options.rivals else ():
         tasks += run_share(plan, Contender(name, __version__, rival), share)
     if options.sam:
         with Engine(options.sam, options.device) as engine:
-            sam = engine.specification
-            tasks += run_share(plan, Contender(sam.name, sam.sha256, method(engine)), share)
+            tasks += run_share(plan, Contender(engine.specification.name, identity_of(engine), method(engine)), share)
     if share.rank == 0:
         write_report(finished(plan, tasks), conditions, options.out, options.data)
+
+
+def identity_of(engine: Engine) -> str:
+    """What a network's trials depend on beside the clicks: its SHA-256, the version of the program, and the device."""
+    return f"{engine.specification.sha256} {__version__} {engine.device}"

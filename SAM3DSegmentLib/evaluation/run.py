@@ -26,7 +26,7 @@ class Contender:
 
     Attributes:
         name: in the report.
-        identity: a model's SHA-256, or the version of the program for a classical method.
+        identity: a model's SHA-256 with version and device, or the version of the program for a classical method.
     """
 
     name: str

@@ -48,7 +48,7 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
 
 
 def download_model(model: Model, progress: Progress, allow_loopback_http: bool = False) -> Path:
-    """Fetch a model into the models folder and return its checkpoint's path.
+    """Fetch a model into the models folder, unless it is there already, and return its checkpoint's path.
 
     What arrived of a download that broke off, or that `progress` called off, waits in a `.partial` file beside the
     target, and the next call goes on from there.
@@ -66,6 +66,9 @@ def download_model(model: Model, progress: Progress, allow_loopback_http: bool =
     partial = target.with_name(f"{target.name}.partial")
     opener = urllib.request.build_opener(_HttpsOnly(allow_loopback_http))
     try:
+        if target.is_file() and sha256_of(target) == model.sha256:
+            progress(target.stat().st_size, target.stat().st_size)
+            return target
         target.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab") as file:
             _fetch(model, model.url, opener, file, progress)

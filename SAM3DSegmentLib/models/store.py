@@ -129,7 +129,8 @@ def task_of(path: Path) -> Model | None:
 def import_model(file: Path, name: str | None = None, task: str | None = None) -> Path:
     """Copy a checkpoint into the models folder and return its path there; a model of that name is replaced.
 
-    A file of frozen weights that the checkpoint stands on comes with it, where it lies beside the checkpoint.
+    A file of frozen weights that the checkpoint stands on comes with it, where it lies beside the checkpoint; a damaged
+    one in the models folder is replaced.
 
     Args:
         file: a `.safetensors` file, or a published checkpoint of any suffix.
@@ -138,14 +139,17 @@ def import_model(file: Path, name: str | None = None, task: str | None = None) -
 
     Raises:
         UnknownModelError: there is no such file or task.
-        CheckpointError: the file is truncated or no checkpoint, or its checksum is not that of the model of this name.
-        ModelStoreError: the name cannot be used, the task is missing, or the folder cannot be written.
+        CheckpointError: the file is truncated, no checkpoint or more than plain tensors, its checksum is not that of
+            the model of this name, or the frozen weights beside it are damaged.
+        ModelStoreError: the name cannot be used, the task is missing, the file cannot be read, or the folder cannot be
+            written.
     """
-    if not file.is_file():
-        raise UnknownModelError(f"There is no file {file}: give the path of a downloaded checkpoint.")
-    if task is not None and task not in TASKS:
-        raise UnknownModelError(f"There is no task {task!r}: choose one of {', '.join(TASKS)}.")
-    digest = sha256_of(file)
+    with _reading(file):
+        if not file.is_file():
+            raise UnknownModelError(f"There is no file {file}: give the path of a downloaded checkpoint.")
+        if task is not None and task not in TASKS:
+            raise UnknownModelError(f"There is no task {task!r}: choose one of {', '.join(TASKS)}.")
+        digest = sha256_of(file)
     name = name or next((m.name for m in CATALOGUE.values() if m.sha256 == digest), None) or task or file.stem
     _check_name(name)
     known = CATALOGUE.get(name)
@@ -155,15 +159,16 @@ def import_model(file: Path, name: str | None = None, task: str | None = None) -
     suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
     if suffix == ".pth" and task is None and known is None:
         raise ModelStoreError(f"{file.name} does not say what it was trained for: name its task ({', '.join(TASKS)}).")
-    if known is None or known.sha256 is None:
-        check_whole(file)
     folder = models_folder()
+    with _reading(file):
+        if known is None or known.sha256 is None:
+            check_whole(file)
+        backbone = _backbone_to_bring(file, folder)
     target = folder / (known.file_name if known and known.file_name.endswith(suffix) else name + suffix)
     with _touching(target):
         folder.mkdir(parents=True, exist_ok=True)
-        backbone = f"{backbone_of(file)}.safetensors"
-        if file.with_name(backbone).is_file() and not (folder / backbone).is_file():
-            _copy(file.with_name(backbone), folder / backbone)
+        if backbone:
+            _copy(backbone, folder / backbone.name)
         _copy(file, target)
         if suffix == ".pth" and task:
             with _written_beside(target.with_suffix(".json")) as beside:
@@ -219,6 +224,26 @@ def _check_name(name: str) -> None:
         raise ModelStoreError(f"{name!r} cannot be a model's name: use letters, digits, '.', '_' and '-' only.")
 
 
+def _backbone_to_bring(file: Path, folder: Path) -> Path | None:
+    """The frozen weights beside a checkpoint, where it stands on them and the folder lacks them or holds them damaged.
+
+    Raises:
+        CheckpointError: they would be needed, and their checksum is not their name.
+    """
+    digest = backbone_of(file)
+    if digest is None:
+        return None
+    beside, kept = (place / f"{digest}.safetensors" for place in (file.parent, folder))
+    if not beside.is_file() or (kept.is_file() and sha256_of(kept) == digest):
+        return None
+    if sha256_of(beside) != digest:
+        raise CheckpointError(
+            f"{beside}, on which {file.name} stands, is damaged (its SHA-256 is not its name): download it again; "
+            "the models are as before."
+        )
+    return beside
+
+
 def _copy(file: Path, target: Path) -> None:
     with file.open("rb") as source, _written_beside(target) as copy:
         shutil.copyfileobj(source, copy, BLOCK_BYTES)
@@ -236,6 +261,17 @@ def _written_beside(target: Path) -> Iterator[BinaryIO]:
         os.replace(name, target)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Failures to read a user's file become `ModelStoreError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelStoreError(
+            f"{error.filename or file} cannot be read ({error.strerror}): permit reading it, or copy it again."
+        ) from error
 
 
 @contextmanager

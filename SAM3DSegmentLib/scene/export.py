@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,25 +45,32 @@ def export_segmentation(
     segment_ids = segmentation_node.GetSegmentation().GetSegmentIDs() if segment_ids is None else segment_ids
     if not segment_ids:
         raise ExportError("There is no segment to export: click on a tumour first.")
-    name = path.name.lower()
-    if name.endswith(SEGMENTATION_SUFFIX):
+    check_target(path)
+    if path.name.lower().endswith(SEGMENTATION_SUFFIX):
         node = _selected_segments(segmentation_node, volume_node, segment_ids)
         storage = slicer.vtkMRMLSegmentationStorageNode()
-    elif name.endswith(LABELMAP_SUFFIXES):
+    else:
         node = _labelmap(segmentation_node, volume_node, segment_ids)
         storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
-    else:
-        suffixes = ", ".join((SEGMENTATION_SUFFIX, *LABELMAP_SUFFIXES))
-        raise ExportError(f"{path.name} has no suffix that names a known format: choose one of {suffixes}.")
-    try:
-        with TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-            written = Path(folder) / path.name
-            storage.SetFileName(str(written))
-            if not (storage.WriteData(node) and _is_whole(written)):
-                raise ExportError(f"{path} could not be written whole: free some disk space or choose another folder.")
-            os.replace(written, path)
-    except OSError as error:
-        raise ExportError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error
+    with _folder_beside(path) as folder:
+        written = folder / path.name
+        storage.SetFileName(str(written))
+        if not (storage.WriteData(node) and _is_whole(written)):
+            raise ExportError(f"{path} could not be written whole: free some disk space or choose another folder.")
+        os.replace(written, path)
+
+
+def check_target(path: Path) -> None:
+    """Tell, before there is anything to write, whether `export_segmentation` could write to `path`.
+
+    Raises:
+        ExportError: an unknown suffix, or a folder that is not there or cannot be written.
+    """
+    suffixes = (SEGMENTATION_SUFFIX, *LABELMAP_SUFFIXES)
+    if not path.name.lower().endswith(suffixes):
+        raise ExportError(f"{path.name} has no suffix that names a known format: choose one of {', '.join(suffixes)}.")
+    with _folder_beside(path):
+        pass
 
 
 def export_stem(volume_node: slicer.vtkMRMLVolumeNode | None) -> str:
@@ -90,6 +98,16 @@ def _selected_segments(
         copy.ApplyTransform(transform_between(segmentation_node, volume_node))
     segmentation.CollapseBinaryLabelmaps(False)
     return copy
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """A folder on the target's own disk, gone at the end; failures of the file system become `ExportError`."""
+    try:
+        with TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error
 
 
 def _is_whole(path: Path) -> bool:

@@ -5,21 +5,31 @@ from __future__ import annotations
 import errno
 import io
 import json
+import pickle
 import zipfile
 
+from SAM3DSegmentLib.models.header import METADATA_KEY
 
-def archive(content: bytes) -> bytes:
-    """A file as PyTorch writes it, with its content in one member."""
+EMPTY_STATE = pickle.dumps({}, protocol=2)
+
+
+def archive(content: bytes, *pickles: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """A file as PyTorch writes it, with the numbers of one tensor and, by default, the pickle of an empty state."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as writer:
-        writer.writestr(zipfile.ZipInfo("archive/data.pkl"), content)
+        writer.writestr(zipfile.ZipInfo("archive/data/0"), content)
+        for number, data in enumerate(pickles or (EMPTY_STATE,)):
+            writer.writestr(zipfile.ZipInfo(f"archive{number or ''}/data.pkl"), data, compression)
     return file.getvalue()
 
 
-def safetensors(content: bytes) -> bytes:
-    """A file with one tensor of bytes."""
-    header = json.dumps({"x": {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}}).encode()
-    return len(header).to_bytes(8, "little") + header + content
+def safetensors(content: bytes, backbone: str | None = None) -> bytes:
+    """A file with one tensor of bytes, which stands on the frozen weights of that checksum."""
+    header: dict[str, object] = {"x": {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}}
+    if backbone:
+        header["__metadata__"] = {METADATA_KEY: json.dumps({"backbone_sha256": backbone})}
+    encoded = json.dumps(header).encode()
+    return len(encoded).to_bytes(8, "little") + encoded + content
 
 
 CONTENT = archive(bytes(range(256)) * 8192)

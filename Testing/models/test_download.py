@@ -123,6 +123,16 @@ def test_download_that_is_complete_but_unnamed_is_only_checked(server: Server, f
     assert download_model(served(server), silent, allow_loopback_http=True).read_bytes() == CONTENT
 
 
+def test_a_model_that_is_there_and_whole_is_not_fetched_again(server: Server, folder: Path) -> None:
+    path = download_model(served(server), silent, allow_loopback_http=True)
+    seen: list[tuple[int, int]] = []
+    assert download_model(served(server), lambda *p: seen.append(p), allow_loopback_http=True) == path
+    assert (len(server.ranges), seen) == (1, [(len(CONTENT), len(CONTENT))])
+    path.write_bytes(CONTENT[:-1])
+    assert download_model(served(server), silent, allow_loopback_http=True).read_bytes() == CONTENT
+    assert [p.name for p in folder.iterdir()] == [path.name]
+
+
 def test_cancelled_download_keeps_what_arrived(server: Server, folder: Path) -> None:
     def cancel(done: int, total: int) -> None:
         if done >= 500_000:

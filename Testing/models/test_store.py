@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import importlib.util
 import json
+import pickle
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +19,9 @@ from SAM3DSegmentLib.errors import CheckpointError, ModelStoreError, UnknownMode
 from SAM3DSegmentLib.models import store
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, SAM_VIT_B, TASKS
 from SAM3DSegmentLib.models.store import delete_model, find_model, import_model, list_models, models_folder, task_of
-from Testing.models.helpers import CONTENT, archive, full_disk, safetensors
+from Testing.models.helpers import CONTENT, EMPTY_STATE, archive, full_disk, safetensors
+
+GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "make_checkpoint.py"
 
 
 @pytest.fixture
@@ -160,6 +166,82 @@ def test_a_truncated_file_does_not_take_the_place_of_a_good_model(
     assert sorted(p.name for p in folder.iterdir()) == ["kits.json", "kits.pth"]
 
 
+class Hostile:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("import pathlib; pathlib.Path('harmed').touch()",))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (archive(b"", pickle.dumps({"encoder_dict": Hostile()}, protocol=2)), r"more than plain tensors.*exec"),
+        (archive(b"", pickle.dumps({"encoder_dict": Hostile()}, protocol=4)), "more than plain tensors"),
+        (archive(b"", b"(S'touch harmed'\nios\nsystem\n."), r"more than plain tensors.*os system"),
+        (archive(b"", b"\x80\x02\x82\x01."), "more than plain tensors"),
+        (archive(b"", b"\x80\x02ctorch\nload\n."), r"more than plain tensors.*torch load"),
+        (archive(b"", EMPTY_STATE, pickle.dumps(Hostile(), protocol=2)), "more than plain tensors"),
+        (archive(b"", EMPTY_STATE[:-1]), "no checkpoint"),
+        (archive(b"", b"no pickle"), "no checkpoint"),
+        (archive(b"", EMPTY_STATE, compression=zipfile.ZIP_DEFLATED), "no checkpoint"),
+        (archive(b"").replace(b"data.pkl", b"data.txt"), "no checkpoint"),
+    ],
+)
+def test_an_archive_of_more_than_plain_tensors_does_not_take_the_place_of_a_good_model(
+    checkpoint: Path, folder: Path, content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_model(checkpoint, task="kits")
+    monkeypatch.chdir(checkpoint.parent)
+    evil = checkpoint.with_name("evil.pth")
+    evil.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{reason}.*the models are as before\.$"):
+        import_model(evil, task="kits")
+    assert find_model("kits").read_bytes() == CONTENT
+    assert sorted(p.name for p in folder.iterdir()) == ["kits.json", "kits.pth"]
+    assert not (checkpoint.parent / "harmed").exists()
+
+
+def test_an_archive_whose_directory_points_out_of_it_is_refused(checkpoint: Path) -> None:
+    end = CONTENT.rindex(b"PK\5\6")
+    checkpoint.write_bytes(CONTENT[: end + 12] + b"\xff\xff\xff\x7f" + CONTENT[end + 16 :])
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        import_model(checkpoint, task="kits")
+
+
+def test_whatever_torch_saves_of_plain_tensors_is_imported(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is absent: no checkpoint can be saved")
+    numbers = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int64, torch.bool)
+    layer = torch.nn.Linear(2, 3)
+    contents = (
+        {str(dtype): torch.ones(2, dtype=dtype) for dtype in numbers},
+        layer.state_dict(),
+        dict(layer.named_parameters()),
+        {
+            "epoch": 3,
+            "shape": torch.Size([1]),
+            "dtype": torch.float32,
+            "lists": [layer.state_dict(), (1.5, None, True)],
+        },
+        {"optimizer": torch.optim.AdamW(layer.parameters()).state_dict()},
+    )
+    for content in contents:
+        torch.save(content, tmp_path / "plain.pth")
+        assert import_model(tmp_path / "plain.pth", task="kits").read_bytes() == (tmp_path / "plain.pth").read_bytes()
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason="../shared/golden is absent")
+def test_a_checkpoint_of_the_published_layout_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key of the full size, with one number for each: a file of 0.9 GB is not needed to read its pickle."""
+    torch = pytest.importorskip("torch", reason="torch is absent: no checkpoint can be saved")
+    specification = importlib.util.spec_from_file_location("make_checkpoint", GOLDEN)
+    assert specification and specification.loader
+    golden = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(golden)
+    monkeypatch.setattr(golden, "fill", lambda prefix, key, shape: torch.zeros(1))
+    monkeypatch.setattr(golden, "shift_mask", lambda: torch.zeros(1))
+    torch.save(golden.checkpoint("A"), tmp_path / "A.pth.tar")
+    assert import_model(tmp_path / "A.pth.tar", task="kits") == find_model("kits")
+
+
 @pytest.mark.parametrize("header", [b"[]", b'{"x": 1}', b'{"x": {"data_offsets": "ab"}}', b"\xff", b"[" * 5000])
 def test_a_file_that_only_looks_like_safetensors_is_refused(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "odd.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
@@ -170,6 +252,51 @@ def test_a_file_that_only_looks_like_safetensors_is_refused(tmp_path: Path, head
 def test_import_of_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match="There is no file"):
         import_model(tmp_path / "absent.safetensors")
+
+
+def test_an_unreadable_file_is_refused_in_one_sentence(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path, mode: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(ModelStoreError, match=r"best\.pth\.tar cannot be read \(Permission denied\)"):
+        import_model(checkpoint, task="kits")
+
+
+FROZEN = safetensors(b"frozen weights")
+DIGEST = hashlib.sha256(FROZEN).hexdigest()
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A converted checkpoint, with the frozen weights that it stands on beside it."""
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(safetensors(b"adapter", DIGEST))
+    path.with_name(f"{DIGEST}.safetensors").write_bytes(FROZEN)
+    return path
+
+
+@pytest.mark.parametrize("kept", [None, FROZEN[:-1], FROZEN], ids=["none", "damaged", "whole"])
+def test_frozen_weights_come_with_their_adapter_and_replace_damaged_ones(
+    adapter: Path, folder: Path, kept: bytes | None
+) -> None:
+    folder.mkdir()
+    if kept is not None:
+        (folder / f"{DIGEST}.safetensors").write_bytes(kept)
+    import_model(adapter)
+    assert (folder / f"{DIGEST}.safetensors").read_bytes() == FROZEN
+
+
+def test_an_adapter_beside_damaged_frozen_weights_is_refused_where_they_are_needed(adapter: Path, folder: Path) -> None:
+    beside = adapter.with_name(f"{DIGEST}.safetensors")
+    beside.write_bytes(FROZEN[:-1])
+    with pytest.raises(CheckpointError, match=rf"{DIGEST}.*is damaged.*download it again"):
+        import_model(adapter)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / beside.name).write_bytes(FROZEN)
+    assert import_model(adapter) == find_model("mine")
+    assert (folder / beside.name).read_bytes() == FROZEN
 
 
 def test_full_disk_during_import_keeps_the_earlier_model(
