@@ -30,7 +30,7 @@ class Task:
 
     Attributes:
         method: its name in the report.
-        identity: of the very method: a model's SHA-256 with version and device, or the version of the program for a classical one.
+        identity: of the very method: a model's SHA-256 with version and device, or the program's version for a rival.
         count: clicks allowed.
     """
 
