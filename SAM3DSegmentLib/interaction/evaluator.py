@@ -100,6 +100,7 @@ class Evaluator:
         self._waiting: dict[Hashable, Job] = {}
         self._running: Job | None = None
         self._wanted: tuple[str, str] | None = None
+        self._has_model = False
         self._closed = False
         threading.Thread(target=self._run, name="SAM3DSegment evaluator", daemon=True).start()
 
@@ -201,15 +202,21 @@ class Evaluator:
 
     def _start_engine(self) -> Ready:
         self._engine.start()
-        return Ready(self._engine.device)
+        return self._ready()
 
     def _load(self, model: str, device: str) -> Ready | Failure:
         try:
             self._engine.load(model, device)
         except UserError as error:
-            return Failure(None, f"{error} Until then the model before it stays in use.")
+            kept = " Until then the model before it stays in use." if self._has_model else ""
+            return Failure(None, f"{error}{kept}")
         self._segmenter = None
-        return Ready(self._engine.device)
+        return self._ready()
+
+    def _ready(self) -> Ready:
+        device = self._engine.device
+        self._has_model = True
+        return Ready(device)
 
     def _answer(self, job: Job) -> Answer:
         segmenter = self._segmenter

@@ -86,6 +86,17 @@ def click(session, name: str, include=True, offset=(0, 0, 0)):
     place(lists.include if include else lists.exclude, world(session, name, offset))
 
 
+def click_two_tumours(session) -> str:
+    """A click into the left ball begins a tumour, whose segment's id is returned, one into the right ball another."""
+    click(session, "left")
+    session.poll()
+    first = session.tumour.target.segment_id
+    session.next_tumour()
+    click(session, "right")
+    session.poll()
+    return first
+
+
 def settle(session, seconds: float = 5.0):
     """Poll, as a host's timer does, until no evaluation is under way."""
     end = time.monotonic() + seconds

@@ -10,7 +10,7 @@ import pytest
 from SAM3DSegmentLib.errors import CheckpointError, EngineError
 from SAM3DSegmentLib.interaction.session import Session
 from SAM3DSegmentLib.scene.provenance import read_provenance
-from Testing.interaction.helpers import FakeEngine, click, clicked, mask, settle
+from Testing.interaction.helpers import FakeEngine, click, click_two_tumours, clicked, mask, settle
 
 
 def test_every_evaluation_runs_in_one_thread_beside_the_interface(session, engine):
@@ -127,13 +127,7 @@ def test_where_another_model_cannot_be_loaded_the_present_one_answers(session, e
 
 def test_clicks_without_an_answer_are_asked_again_of_the_next_engine(session, engine):
     engine.gate.clear()
-    click(session, "left")
-    session.poll()
-    first = session.tumour.target.segment_id
-    session.next_tumour()
-    session.place(include=True)
-    click(session, "right")
-    session.poll()
+    first = click_two_tumours(session)
     session.use_engine(None)
     assert session.engine_wanted
     session.use_engine(FakeEngine(command=("another",)))
@@ -149,3 +143,20 @@ def test_a_network_that_had_to_leave_the_gpu_is_told_of(session, engine):
     click(session, "left", offset=(1, 0, 0))
     settle(session)
     assert session.status.device == "cpu" and "memory did not suffice" in session.status.message
+
+
+def test_no_model_is_said_to_stay_in_use_where_none_was(session, scene, volume):
+    class Modelless(FakeEngine):
+        device = property(lambda self: self.load("", ""))
+
+    broken = Modelless(choice=("mine", "cpu"))
+    broken.failure = CheckpointError("mine is damaged.")
+    session.use_engine(None)
+    session.use_engine(broken)
+    for choice in ("mine", "other"):
+        end = time.monotonic() + 5
+        while not session.status.failed and time.monotonic() < end:
+            session.poll()
+            time.sleep(0.01)
+        assert session.status.message == "mine is damaged."
+        session.use_engine(FakeEngine(choice=(choice, "cpu")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from SAM3DSegmentLib.interaction import tumour_table
 from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation
-from Testing.interaction.helpers import click, clicked, mask, overlap, settle
+from Testing.interaction.helpers import click, click_two_tumours, clicked, mask, overlap, settle
 from Testing.test_scene_clicks import place
 
 
@@ -53,12 +53,7 @@ def test_next_tumour_leaves_the_finished_one_untouched(session):
 
 def test_answer_for_a_tumour_that_was_left_is_still_written(session, engine):
     engine.gate.clear()
-    click(session, "left")
-    session.poll()
-    first = session.tumour.target.segment_id
-    session.next_tumour()
-    click(session, "right")
-    session.poll()
+    first = click_two_tumours(session)
     engine.gate.set()
     settle(session)
     assert overlap(mask(session, first), "left") > 0.9 and overlap(mask(session), "right") > 0.9
