@@ -24,9 +24,11 @@ from SAM3DSegmentLib.network.metadata import Metadata
 from SAM3DSegmentLib.specification import Specification
 from Testing.reduced_network import ignore
 from Testing.source_scans import label_map, write_pair
+from training.clicking import SLIP, CropUser
 from training.compact import samples, train
 from training.compact.clicked_batch import ClickedBatch
-from training.compact.sarcoma import Case, cut, load_case
+from training.compact.sarcoma import Case, cut, load_case, random_bend
+from training.compact.synthetic import motion_blur, tubes
 from training.configuration import Configuration
 from training.layouts import SourceCase, find_cases
 from training.processes import Processes
@@ -112,6 +114,33 @@ def test_a_crop_coarser_than_its_scan_shows_what_lies_where_it_was_asked_for(axi
     assert np.abs(np.moveaxis(image.numpy(), axis, -1) - asked).max() < 1e-3
 
 
+def test_an_elastic_deformation_moves_image_and_mask_alike() -> None:
+    texture = gaussian_filter(np.random.default_rng(0).standard_normal((40,) * 3), 4).astype(np.float32)
+    image = torch.from_numpy(texture / texture.std())
+    case = Case("lumps", image, image > 0.3, image, (1.0, 1.0, 1.0))
+    bends = (random_bend(24, np.random.default_rng(seed)) for seed in range(99))
+    bend = next(bend for bend in bends if bend is not None)
+    straight, *_ = cut(case, np.full(3, 19.5), 1.0, np.eye(3), 24)
+    bent, mask, inside = cut(case, np.full(3, 19.5), 1.0, np.eye(3), 24, bend)
+    assert (bent - straight).abs().max() > 0.2
+    assert ((bent > 0.3) == mask)[inside].float().mean() > 0.97
+
+
+def test_motion_smears_along_one_axis() -> None:
+    image = torch.zeros(16, 16, 16)
+    image[8, 8, 8] = 1
+    smeared = motion_blur(image, np.random.default_rng(0))
+    widths = [int((smeared.sum([a for a in range(3) if a != axis]) > 1e-6).sum()) for axis in range(3)]
+    assert sorted(widths)[:2] == [1, 1] and max(widths) > 2
+    assert smeared.sum() == pytest.approx(1)
+
+
+def test_a_vessel_passes_through_the_voxel_that_is_asked_for() -> None:
+    for seed in range(10):
+        vessel = tubes((24, 24, 24), np.random.default_rng(seed), through=(9, 12, 15))
+        assert vessel[9, 12, 15] and vessel.float().mean() < 0.3
+
+
 def test_scans_of_a_patient_stay_together(scans: Path) -> None:
     training, held_out = samples.split_by_patient(find_cases("pairs", scans), 2, train.SPLIT_SEED)
     assert len(training) + len(held_out) == PATIENTS + 1
@@ -193,6 +222,21 @@ def test_users_click_into_the_target_and_then_correct_the_answer() -> None:
     batch.click(noisy_share=0)
     assert [user.include[1] for user in batch.users] == [False, True]
     assert batch.users[0].positions[1][0] >= 12
+
+
+def test_a_click_that_slips_keeps_its_sign_and_stays_in_the_crop() -> None:
+    target = np.zeros((SMALL,) * 3, bool)
+    target[:3, 6:9, 6:9] = True
+    slipped = set()
+    for seed in range(20):
+        user = CropUser(target, np.random.default_rng(seed))
+        user.click(None, noisy_share=0, slip_share=1)
+        assert user.positions == [(1, 7, 7)]
+        user.click(np.zeros_like(target), noisy_share=0, slip_share=1)
+        assert user.include == [True, True]
+        assert np.abs(np.subtract(user.positions[1], (1, 7, 7))).max() <= SLIP and min(user.positions[1]) >= 0
+        slipped.add(user.positions[1])
+    assert len(slipped) > 10 and not all(target[position] for position in slipped)
 
 
 def test_a_first_click_in_the_middle_of_the_crop_is_made_only_where_the_target_is() -> None:

@@ -27,17 +27,18 @@ class ClickedBatch:
         self.answered = False
         self.users = [CropUser(reference, rng) for reference in target[:, 0].cpu().numpy()]
 
-    def click(self, noisy_share: float, middle_share: float = 0) -> None:
+    def click(self, noisy_share: float, middle_share: float = 0, slip_share: float = 0) -> None:
         """Each sample's user makes the next click.
 
         Args:
             noisy_share: how likely it is not where the error is deepest.
             middle_share: how likely a first one is in the middle of the crop, where that holds the target.
+            slip_share: how likely a corrective one slips.
         """
         answers = (self.previous[:, 0] > 0).cpu().numpy()
         for user, answer in zip(self.users, answers, strict=True):
             if user.positions:
-                user.click(answer, noisy_share)
+                user.click(answer, noisy_share, slip_share)
             elif not (self.rng.random() < middle_share and user.click_middle()):
                 user.click(None, noisy_share)
 

@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from training.compact.sarcoma import Case, change_contrast, cut, random_pose
+from training.compact.sarcoma import Case, change_contrast, cut, random_bend, random_pose
 from training.compact.synthetic import SMALLEST_TARGET, blob, gaussian_blur, smooth_noise, uniform
 
 LARGEST_SHARE = 0.2
@@ -18,7 +18,7 @@ def anywhere(case: Case, size: int, rng: np.random.Generator) -> tuple[Tensor, T
     """Image, contoured tumour and inside mask [size]*3 of a crop anywhere in the scan, at any zoom."""
     spacing = float(np.exp(rng.uniform(np.log(0.75), np.log(4.0))))
     centre = rng.uniform(0.15, 0.85, 3) * case.image.shape
-    return cut(case, centre, spacing, random_pose(rng), size)
+    return cut(case, centre, spacing, random_pose(rng), size, random_bend(size, rng))
 
 
 def central_point(inside: Tensor, rng: np.random.Generator) -> tuple[int, ...] | None:

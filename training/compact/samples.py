@@ -19,7 +19,7 @@ Sample = tuple[Tensor, Tensor]
 """Image, float32 and normalised, and target, boolean: both [1, S, S, S]."""
 
 
-TUMOURS, IMPLANTED, ANATOMY = 0.45, 0.18, 0.12
+TUMOURS, IMPLANTED, ANATOMY = 0.4, 0.18, 0.16
 """Shares of the samples; the rest is synthetic."""
 
 EARLY_SIZE, EARLY_SHARE = 48, 0.75

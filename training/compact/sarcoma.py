@@ -12,8 +12,9 @@ from torch import Tensor
 
 from SAM3DSegmentLib.errors import CaseError, ScanError
 from SAM3DSegmentLib.evaluation.simulated_user import distance_inside
+from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE
 from training.case_preparation import read_checked
-from training.compact.synthetic import gaussian_blur, smooth_noise, thick_slices, uniform
+from training.compact.synthetic import gaussian_blur, motion_blur, smooth_noise, thick_slices, uniform
 from training.configuration import Configuration
 from training.layouts import SourceCase
 
@@ -25,6 +26,9 @@ SHARES = (0.1, 1.8)
 
 FITTING_SHARES = (0.2, 1.3)
 """The same in validation, the right zoom given."""
+
+BENT_SHARE = 0.3
+"""Of the crops, how many are deformed elastically."""
 
 AROUND_CLICK = 0.5
 """Of the crops, how many lie around a click anywhere in the tumour, as the product lays its first one."""
@@ -68,18 +72,31 @@ def random_pose(rng: np.random.Generator) -> np.ndarray:
     return mirrored * np.exp(rng.normal(0, 0.08, 3))
 
 
-def cut(case: Case, centre: np.ndarray, spacing: float, pose: np.ndarray, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def random_bend(size: int, rng: np.random.Generator) -> Tensor | None:
+    """[size, size, size, 3], by how many crop voxels each point is displaced, smoothly; None in most draws."""
+    if rng.random() >= BENT_SHARE:
+        return None
+    cells, strength = uniform(rng, 1, 3), uniform(rng, 0.5, 2.5)
+    return (strength * size / CROP_SIZE) * smooth_noise((size,) * 3, cells, rng, 3).movedim(0, -1)
+
+
+def cut(
+    case: Case, centre: np.ndarray, spacing: float, pose: np.ndarray, size: int, bend: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Image, mask and what lies inside the volume, each [size]*3.
 
     Args:
         centre: (k, j, i) in voxels of the case.
         pose: 3x3, from crop axes to the case's axes.
+        bend: as `random_bend` draws it.
     """
     native = np.asarray(case.spacing)
     kernel = [max(1, round(spacing / s)) for s in native]
     image = F.avg_pool3d(case.image[None, None], kernel, ceil_mode=True, count_include_pad=False)
     axis = (torch.arange(size, dtype=torch.float32) - (size - 1) / 2) * spacing
     offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    if bend is not None:
+        offsets = offsets + spacing * bend
     matrix = torch.from_numpy((pose / native[:, None]).astype(np.float32))
     voxels = offsets @ matrix.T + torch.from_numpy(centre.astype(np.float32))
     # The last of the averaged voxels may reach beyond the scan.
@@ -105,7 +122,8 @@ def real_sample(case: Case, size: int, rng: np.random.Generator, augment: bool =
     spacing = float(np.clip(case.diameter / (share * size), *SPACING_LIMITS))
     if not around_click:
         centre += rng.normal(0, 0.08 * size, 3) * spacing / np.asarray(case.spacing)
-    image, mask, inside = cut(case, centre, spacing, random_pose(rng) if augment else np.eye(3), size)
+    pose, bend = (random_pose(rng), random_bend(size, rng)) if augment else (np.eye(3), None)
+    image, mask, inside = cut(case, centre, spacing, pose, size, bend)
     if not mask.any():
         return real_sample(case, size, rng, augment)
     return (change_contrast(image, rng) if augment else image), mask, inside
@@ -127,6 +145,8 @@ def change_contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
         image = gaussian_blur(image, uniform(rng, 0.3, 1.0))
     if rng.random() < 0.2:
         image = thick_slices(image, int(rng.integers(0, 3)), uniform(rng, 1.5, 3))
+    if rng.random() < 0.1:
+        image = motion_blur(image, rng)
     if rng.random() < 0.3:
         image = image * (1 + uniform(rng, 0, 0.25) * smooth_noise(tuple(image.shape), 1.5, rng)[0])
     if rng.random() < 0.4:

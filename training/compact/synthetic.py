@@ -9,6 +9,9 @@ from torch import Tensor
 
 from SAM3DSegmentLib.evaluation.simulated_user import largest_component
 
+ORGANS, VESSELS = 0.25, 0.12
+"""How often the target is one of the organs, or a thin winding structure, instead of a lesion."""
+
 INSIDE_ORGAN = 0.6
 """How often a lesion stops at the border of the organ in which it lies."""
 
@@ -51,9 +54,11 @@ def blob(shape: tuple[int, int, int], centre: np.ndarray, radius: float, rng: np
     return 1 - distance + lumps
 
 
-def tubes(shape: tuple[int, int, int], rng: np.random.Generator) -> Tensor:
-    """[*shape] boolean, vessels: where two smooth fields are both near zero."""
+def tubes(shape: tuple[int, int, int], rng: np.random.Generator, through: tuple[int, int, int] | None = None) -> Tensor:
+    """[*shape] boolean, vessels: where two smooth fields are both near zero; one of them passes `through` a voxel."""
     first, second = smooth_noise(shape, uniform(rng, 2, 5), rng, 2)
+    if through is not None:
+        first, second = first - first[through], second - second[through]
     return (first.abs() + second.abs()) < uniform(rng, 0.08, 0.25)
 
 
@@ -63,6 +68,8 @@ def scan(image: Tensor, rng: np.random.Generator) -> Tensor:
         image = gaussian_blur(image, uniform(rng, 0.3, 1.2))
     if rng.random() < 0.5:
         image = thick_slices(image, int(rng.integers(0, 3)), uniform(rng, 1.5, 4))
+    if rng.random() < 0.1:
+        image = motion_blur(image, rng)
     if rng.random() < 0.3:
         image = image * (1 + uniform(rng, 0, 0.25) * smooth_noise(image.shape, 1.5, rng)[0])
     noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
@@ -95,6 +102,15 @@ def thick_slices(image: Tensor, axis: int, factor: float) -> Tensor:
     return F.interpolate(coarse, size=image.shape, mode="trilinear")[0, 0]
 
 
+def motion_blur(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """[D, H, W] as a patient who breathes leaves it: smeared along one axis, a faint ghost beside it."""
+    axis = int(rng.integers(3))
+    far = int(rng.integers(1, 4))
+    smeared = torch.stack([torch.roll(image, n, axis) for n in range(-far, far + 1)]).mean(0)
+    ghost = torch.roll(image, int(rng.integers(image.shape[axis])), axis)
+    return torch.lerp(torch.lerp(image, smeared, uniform(rng, 0.3, 1)), ghost, uniform(rng, 0, 0.12))
+
+
 def synthetic_sample(size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Image [size]*3 (arbitrary units, mean near 0) and target [size]*3 (boolean, never empty)."""
     shape = (size, size, size)
@@ -105,14 +121,18 @@ def synthetic_sample(size: int, rng: np.random.Generator) -> tuple[Tensor, Tenso
     if rng.random() < 0.4:
         image = torch.where(tubes(shape, rng), image + float(rng.normal(0, 1)), image)
 
-    radius = float(np.exp(rng.uniform(np.log(3), np.log(30))))
+    radius = float(np.exp(rng.uniform(np.log(1.7), np.log(30))))
     centre = size / 2 + rng.uniform(-0.5, 0.5, 3) * min(radius, 14)
     depth = blob(shape, centre, radius, rng)
     lesion = depth > 0
-    host = labels[tuple(int(np.clip(c, 0, size - 1)) for c in centre)]
-    if rng.random() < INSIDE_ORGAN:
+    middle: tuple[int, int, int] = tuple(int(np.clip(c, 0, size - 1)) for c in centre)  # type: ignore[assignment]
+    host = labels[middle]
+    kind = rng.random()
+    target_is_organ = kind < ORGANS
+    if ORGANS <= kind < ORGANS + VESSELS:
+        lesion = tubes(shape, rng, middle)
+    elif rng.random() < INSIDE_ORGAN:
         lesion &= labels == host
-    target_is_organ = rng.random() < 0.3
     component = largest_component(((labels == host) if target_is_organ else lesion).numpy())
     if component is None or component[1].sum() < SMALLEST_TARGET:
         return synthetic_sample(size, rng)

@@ -45,10 +45,13 @@ NOISY_SHARE = 0.6
 MIDDLE_SHARE = 0.6
 """Of the first clicks, how many are made in the middle of the crop, as the product lays its first one around them."""
 
+SLIP_SHARE = 0.05
+"""Of the corrective clicks, how many lie beside what they are meant for."""
+
 DROPPED_SHARE = 0.15
 """Of the answers, how many the network must correct without seeing its previous one."""
 
-SKIPPED_ROUNDS = (0, 0, 1, 2, 4)
+SKIPPED_ROUNDS = (0, 0, 0, 1, 1, 2, 4, 8)
 """Rounds of clicks that pass without a gradient between the two that train, drawn for each batch."""
 
 AVERAGE_DECAY = 0.998
@@ -86,7 +89,7 @@ class Trainer:
         skipped = int(np.random.default_rng((self.configuration.seed, 4, self.step)).choice(SKIPPED_ROUNDS))
         losses = []
         for n in range(skipped + 2):
-            batch.click(NOISY_SHARE, MIDDLE_SHARE)
+            batch.click(NOISY_SHARE, MIDDLE_SHARE, SLIP_SHARE)
             trains = n in (0, skipped + 1)
             drop_previous = bool(batch.rng.random() < DROPPED_SHARE)
             with torch.set_grad_enabled(trains), torch.autocast(device, torch.bfloat16, enabled=lower):
