@@ -9,6 +9,7 @@ import slicer
 
 from SAM3DSegmentLib import __version__
 from SAM3DSegmentLib.engine.client import Engine
+from SAM3DSegmentLib.errors import ScanError
 from SAM3DSegmentLib.geometry import Volume, empty_mask
 from SAM3DSegmentLib.interaction.display import ChangeView
 from SAM3DSegmentLib.interaction.evaluator import Answer, Evaluator, Failure, Job, Ready
@@ -78,8 +79,17 @@ class MaskUpdater:
                 self._evaluator.close()
             self._evaluator = Evaluator(engine) if engine else None
         if engine:
-            for tumour in [waiting for waiting in unanswered if waiting.target.exists()]:
+            self._update_all([waiting for waiting in unanswered if waiting.target.exists()])
+
+    def _update_all(self, tumours: list[Tumour]) -> None:
+        refusals = []
+        for tumour in tumours:
+            try:
                 self.update(tumour)
+            except ScanError as refusal:
+                refusals.append(refusal)
+        if refusals:
+            raise refusals[0]
 
     def waits(self, tumour: Tumour) -> bool:
         """Whether its clicks wait for an engine."""

@@ -338,10 +338,15 @@ class Session:
         elif isinstance(news, Failure):
             self.say(news.message, failed=True, progress=None)
         elif news.tumour is self.tumour:
-            message = "The object is too large for the model: the mask ends before it does." if news.limited else ""
+            # What was said since the click stands where there is nothing to say: a model that could not be loaded.
+            message, failed = self.status.message, self.status.failed
+            if news.limited:
+                message, failed = "The object is too large for the model: the mask ends before it does.", False
             if news.device == CPU and self.status.device not in ("", CPU):
                 message = "The GPU's memory did not suffice: this network now runs on the CPU, which is slower."
-            self.say(message, measurement=news.measurement, seconds=news.seconds, device=news.device, progress=None)
+                failed = False
+            figures = {"measurement": news.measurement, "seconds": news.seconds, "device": news.device}
+            self.say(message, failed, progress=None, **figures)
 
     def say(self, message: str, failed: bool = False, **figures: object) -> None:
         """Replace the sentence that the user reads, and the figures that are given."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from SAM3DSegmentLib.errors import CheckpointError, EngineError
+from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.interaction.session import Session
 from SAM3DSegmentLib.scene.provenance import read_provenance
-from Testing.interaction.helpers import FakeEngine, click, click_two_tumours, clicked, mask, settle
+from SAM3DSegmentLib.scene.volumes import add_volume
+from Testing.interaction.helpers import FakeEngine, balls, click, click_two_tumours, clicked, mask, settle
 
 
 def test_every_evaluation_runs_in_one_thread_beside_the_interface(session, engine):
@@ -123,6 +126,46 @@ def test_where_another_model_cannot_be_loaded_the_present_one_answers(session, e
     click(session, "left", offset=(1, 0, 0))
     settle(session)
     assert len(engine.asked) > asked and mask(session).any() and not session.status.failed
+
+
+def test_a_model_that_cannot_be_loaded_is_told_of_beside_the_answer_of_the_present_one(session, engine):
+    loaded = threading.Event()
+
+    def refuse(model, device):
+        loaded.wait(5)
+        raise CheckpointError("kits.safetensors is damaged: import it again.")
+
+    engine.load = refuse
+    engine.gate.clear()
+    click(session, "left")
+    session.poll()
+    session.use_engine(FakeEngine(choice=("kits", "cpu")))
+    loaded.set()
+    engine.gate.set()
+    settle(session)
+    assert mask(session).any() and session.status.failed and "kits.safetensors is damaged" in session.status.message
+
+
+def test_a_scan_that_cannot_be_segmented_any_more_keeps_no_other_tumour_waiting(session, engine):
+    session.use_engine(None)
+    clicked(session)
+    good, spoilt = session.volume_node, add_volume(session._scene, Volume(balls(), np.eye(4)), "spoilt")
+    first = session.tumour.target.segment_id
+    found = session.segmentation_node
+    session.choose_volume(spoilt)
+    session.place(include=True)
+    click(session, "right")
+    session.poll()
+    session.choose_volume(good)
+    session.next_tumour()
+    session.place(include=True)
+    click(session, "right")
+    session.poll()
+    spoilt.SetAndObserveImageData(None)
+    session.use_engine(engine)
+    assert session.status.failed
+    settle(session)
+    assert session.segmentation_node is found and mask(session, first).any() and mask(session).any()
 
 
 def test_clicks_without_an_answer_are_asked_again_of_the_next_engine(session, engine):
