@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +62,14 @@ def sam_adapter() -> None:
 
 def gpu_name() -> str | None:
     """Of the GPU that "auto" chooses; None where it chooses the processor."""
-    from SAM3DSegmentLib.network.device import choose_device, device_name
+    import torch
+
+    from SAM3DSegmentLib.network.device import choose_device
 
     device = choose_device("auto")
-    return None if device.type == "cpu" else device_name(device)
+    if device.type == "cpu":
+        return None
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 def half_precision_is_fast() -> bool:
@@ -191,9 +196,10 @@ def compare_precision(folder: Path, crop) -> dict[str, float]:
     from SAM3DSegmentLib.network.interface import CropClick
     from SAM3DSegmentLib.network.published import read_published
     from SAM3DSegmentLib.scan import parse_point, read_scan
+    from Testing.rounded_products import RoundedProducts
 
     device = choose_device("auto")
-    half = compute_dtype(device) or torch.bfloat16
+    fast = compute_dtype(device)
     network = read_published(folder / "A.pth.tar")
     specification = published_metadata("kits").specification("0" * 64, network.sizes.crop)
     crops = {"case A": crop}
@@ -205,11 +211,12 @@ def compare_precision(folder: Path, crop) -> dict[str, float]:
     figures = {}
     for name, voxels in crops.items():
         masks = []
-        for dtype in (None, half):
+        for dtype in (None, fast or torch.bfloat16):
             predictor = AdapterPredictor(network, specification, device, dtype)
-            encoding = predictor.encode(voxels, lambda fraction: None)
-            clicks = [CropClick((64.0, 64.0, 64.0), True)]
-            logits = predictor.decode(encoding, clicks, None, lambda fraction: None)
+            with nullcontext() if fast else RoundedProducts():
+                encoding = predictor.encode(voxels, lambda fraction: None)
+                clicks = [CropClick((64.0, 64.0, 64.0), True)]
+                logits = predictor.decode(encoding, clicks, None, lambda fraction: None)
             masks.append((logits > 0).numpy(force=True))
         figures[name] = dice(masks[0], masks[1])
     return figures
