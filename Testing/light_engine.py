@@ -31,7 +31,6 @@ class LightNetwork:
 
     specification = Specification("light", "1", "0" * 64, EDGE, (1.5, 3.0), CropStatistics(), True, True)
     device = "cpu"
-    device_name = "arithmetic"
 
     def __init__(self, fault: str, step_seconds: float = 0.01) -> None:
         self._fault = fault

@@ -13,7 +13,6 @@ from SAM3DSegmentLib.specification import Specification
 class SlowNetwork:
     specification = Specification("slow", "1", "0" * 64, 16, (1.0,), CropStatistics(), True, True)
     device = "cpu"
-    device_name = "patience"
 
     def encode(self, crop, progress):
         print("a library that prints to standard output")

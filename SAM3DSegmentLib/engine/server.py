@@ -156,9 +156,7 @@ class Server:
         self._network = network
         self._encodings.clear()
         specification = network.specification.to_json()
-        return Message(
-            "loaded", {"specification": specification, "device": network.device, "device_name": network.device_name}
-        )
+        return Message("loaded", {"specification": specification, "device": network.device})
 
     def _decode(self, message: Message) -> Message:
         network = self._network

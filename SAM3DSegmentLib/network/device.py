@@ -47,15 +47,3 @@ def choose_device(name: str) -> torch.device:
     if not present[kind] or (kind == "cuda" and int(number or 0) >= torch.cuda.device_count()):
         raise DeviceError(f"The device {name!r} is not available here: choose auto or cpu.")
     return torch.device(name)
-
-
-def device_name(device: torch.device) -> str:
-    """What the user calls the device, for example the graphics card's name."""
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
-
-
-def processor_name() -> str:
-    """What the user calls this computer's processor."""
-    return platform.processor() or platform.machine()

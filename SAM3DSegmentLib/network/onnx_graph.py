@@ -21,7 +21,6 @@ from SAM3DSegmentLib.errors import CheckpointError
 from SAM3DSegmentLib.geometry import Float32Array
 from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE, INPUTS, answer
-from SAM3DSegmentLib.network.device import processor_name
 from SAM3DSegmentLib.network.interface import CropClick, Progress
 from SAM3DSegmentLib.network.metadata import Metadata
 from SAM3DSegmentLib.specification import Specification
@@ -40,7 +39,6 @@ class OnnxNetwork:
 
     def __init__(self, session: onnxruntime.InferenceSession, specification: Specification) -> None:
         self.specification = specification
-        self.device_name = processor_name()
         self._session = session
 
     def encode(self, crop: Float32Array, progress: Progress) -> Float32Array:

@@ -22,11 +22,9 @@ class ArrayNetwork(Protocol):
 
     Attributes:
         device: "cpu", "cuda" or "mps"; see `PromptableNetwork`.
-        device_name: what the user calls it.
     """
 
     specification: Specification
-    device_name: str
 
     @property
     def device(self) -> str: ...

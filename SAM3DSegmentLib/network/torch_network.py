@@ -10,16 +10,15 @@ import torch
 
 from SAM3DSegmentLib.geometry import Float32Array
 from SAM3DSegmentLib.network import checkpoint
-from SAM3DSegmentLib.network.device import choose_device, device_name
+from SAM3DSegmentLib.network.device import choose_device
 from SAM3DSegmentLib.network.interface import CropClick, Progress, PromptableNetwork
 
 
 class TorchNetwork:
     """`ArrayNetwork` on any `PromptableNetwork`."""
 
-    def __init__(self, network: PromptableNetwork, device: torch.device) -> None:
+    def __init__(self, network: PromptableNetwork) -> None:
         self.specification = network.specification
-        self.device_name = device_name(device)
         self._network = network
 
     @property
@@ -46,5 +45,4 @@ def load_torch_network(path: Path, device: str) -> TorchNetwork:
         CheckpointError, UnknownModelError: see `checkpoint.load_network`.
         DeviceError: the device is not there.
     """
-    chosen = choose_device(device)
-    return TorchNetwork(checkpoint.load_network(path, chosen), chosen)
+    return TorchNetwork(checkpoint.load_network(path, choose_device(device)))
