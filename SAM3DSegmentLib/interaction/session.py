@@ -13,8 +13,8 @@ from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import UserError
 from SAM3DSegmentLib.interaction import tumour_table
 from SAM3DSegmentLib.interaction.display import Display
-from SAM3DSegmentLib.interaction.evaluator import Failure, Ready
-from SAM3DSegmentLib.interaction.mask_updater import MaskUpdater, Updated
+from SAM3DSegmentLib.interaction.mask_updater import MaskUpdater
+from SAM3DSegmentLib.interaction.news import status_after
 from SAM3DSegmentLib.interaction.open_tumours import OpenTumours
 from SAM3DSegmentLib.interaction.status import Status
 from SAM3DSegmentLib.interaction.tumour import Target, Tumour
@@ -24,8 +24,6 @@ from SAM3DSegmentLib.scene.export import export_segmentation
 from SAM3DSegmentLib.scene.placement import is_placing, start_placing, stop_placing
 from SAM3DSegmentLib.scene.removal import remove_node
 from SAM3DSegmentLib.scene.segments import ensure_labelmaps, remove_segment
-
-CPU = "cpu"
 
 
 class Session:
@@ -257,7 +255,7 @@ class Session:
             if self.tumour.changed:
                 self._take_in(self.tumour)
         for news in self._updater.poll():
-            self._tell(news)
+            self.status = status_after(self.status, news, self.tumour)
         if self.tumour:
             self.status = replace(self.status, progress=self._updater.progress(self.tumour))
         before = self._shown
@@ -331,22 +329,6 @@ class Session:
             self.say("", measurement=measure(volume, mask) if mask.size else None)
         except UserError as error:
             self.say(str(error), failed=True)
-
-    def _tell(self, news: Ready | Updated | Failure) -> None:
-        if isinstance(news, Ready):
-            self.status = replace(self.status, device=news.device)
-        elif isinstance(news, Failure):
-            self.say(news.message, failed=True, progress=None)
-        elif news.tumour is self.tumour:
-            # What was said since the click stands where there is nothing to say: a model that could not be loaded.
-            message, failed = self.status.message, self.status.failed
-            if news.limited:
-                message, failed = "The object is too large for the model: the mask ends before it does.", False
-            if news.device == CPU and self.status.device not in ("", CPU):
-                message = "The GPU's memory did not suffice: this network now runs on the CPU, which is slower."
-                failed = False
-            figures = {"measurement": news.measurement, "seconds": news.seconds, "device": news.device}
-            self.say(message, failed, progress=None, **figures)
 
     def say(self, message: str, failed: bool = False, **figures: object) -> None:
         """Replace the sentence that the user reads, and the figures that are given."""
