@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 SHAPE = (12, 10, 8)
 """Voxels along I, J, K of the scans written here."""
@@ -36,3 +37,17 @@ def label_map(value: int = 1) -> np.ndarray:
 def write_pair(folder: Path, name: str, value: int = 1, seed: int = 0) -> None:
     write(folder / f"{name}_image.nii.gz", scan(seed))
     write(folder / f"{name}_label.nii.gz", label_map(value))
+
+
+def write_balls(folder: Path, patients: int) -> Path:
+    """One bright ball in texture for each patient, 40 voxels of 3 mm along each axis; the first has two modalities."""
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    for n, name in enumerate([*(f"P_{n:03}_CT" for n in range(patients)), "P_000_MR"]):
+        rng = np.random.default_rng(n)
+        texture = gaussian_filter(rng.standard_normal((40, 40, 40)), 2)
+        centre = rng.uniform(15, 25, 3)
+        ball = sum((axis - c) ** 2 for axis, c in zip(np.indices(texture.shape), centre, strict=True)) < 49
+        image = 1000 * texture / texture.std() + 2000 * ball
+        write(folder / f"{name}_image.nii.gz", image.astype(np.int16), affine)
+        write(folder / f"{name}_label.nii.gz", ball.astype(np.uint8), affine)
+    return folder

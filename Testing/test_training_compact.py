@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 import torch
@@ -23,7 +22,7 @@ from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.network.metadata import Metadata
 from SAM3DSegmentLib.specification import Specification
 from Testing.reduced_network import ignore
-from Testing.source_scans import label_map, write_pair
+from Testing.source_scans import label_map, write_balls, write_pair
 from training.clicking import SLIP, CropUser
 from training.compact import samples, train
 from training.compact.clicked_batch import ClickedBatch
@@ -36,26 +35,13 @@ from training.processes import Processes
 RECIPE = Path(__file__).resolve().parents[1] / "training" / "configs" / "compact.yaml"
 ALONE = Processes(0, 1, torch.device("cpu"))
 PATIENTS = 7
-EDGE = 40
-SPACING = 3.0
 SMALL = 16
 SPECIFICATION = Specification("small", "1", "0" * 64, SMALL, (1.0,), CropStatistics(), signed=True, antialias=True)
 
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One bright ball in texture for each patient, and a second modality for the first."""
-    folder = tmp_path_factory.mktemp("scans")
-    affine = np.diag([SPACING, SPACING, SPACING, 1])
-    for n, name in enumerate([*(f"P_{n:03}_CT" for n in range(PATIENTS)), "P_000_MR"]):
-        rng = np.random.default_rng(n)
-        texture = gaussian_filter(rng.standard_normal((EDGE,) * 3), 2)
-        centre = rng.uniform(15, 25, 3)
-        ball = sum((axis - c) ** 2 for axis, c in zip(np.indices(texture.shape), centre, strict=True)) < 49
-        image = 1000 * texture / texture.std() + 2000 * ball
-        nibabel.Nifti1Image(image.astype(np.int16), affine).to_filename(folder / f"{name}_image.nii.gz")
-        nibabel.Nifti1Image(ball.astype(np.uint8), affine).to_filename(folder / f"{name}_label.nii.gz")
-    return folder
+    return write_balls(tmp_path_factory.mktemp("scans"), PATIENTS)
 
 
 @pytest.fixture

@@ -57,14 +57,18 @@ class CompactNetwork(nn.Module):
             reach: [B, 4, S/2, S/2, S/2], as `network.reach.reach` makes them.
         """
         x = self.channels(image, include, exclude, previous, reach).contiguous(memory_format=torch.channels_last_3d)
-        x = self.encoder[0](self.stem(x))
+        return unfold(self.head(self.levels(self.stem(x))))
+
+    def levels(self, x: Tensor) -> Tensor:
+        """Down to the coarsest level and back: [B, C, S/2, S/2, S/2] to the same, C the first of the widths."""
+        x = self.encoder[0](x)
         skips = []
         for down, block in zip(self.down, self.encoder[1:], strict=True):
             skips.append(x)
             x = block(down(x))
         for up, block, skip in reversed(list(zip(self.up, self.decoder, skips, strict=True))):
             x = block(F.interpolate(up(x), scale_factor=2.0, mode="nearest") + skip)
-        return unfold(self.head(x))
+        return x
 
     @staticmethod
     def channels(image: Tensor, include: Tensor, exclude: Tensor, previous: Tensor, reach: Tensor) -> Tensor:

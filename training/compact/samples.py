@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,8 +21,22 @@ Sample = tuple[Tensor, Tensor]
 """Image, float32 and normalised, and target, boolean: both [1, S, S, S]."""
 
 
-TUMOURS, IMPLANTED, ANATOMY = 0.4, 0.18, 0.16
-"""Shares of the samples; the rest is synthetic."""
+@dataclass(frozen=True)
+class Mixture:
+    """Shares of the samples; the rest is synthetic.
+
+    Attributes:
+        tumours: crops of real tumours.
+        implanted: lesions painted into real scans.
+        anatomy: pieces of the tissue in real scans.
+    """
+
+    tumours: float = 0.4
+    implanted: float = 0.18
+    anatomy: float = 0.16
+
+
+SHIPPED = Mixture()
 
 EARLY_SIZE, EARLY_SHARE = 48, 0.75
 """Edge in voxels of the crops of the first steps, and how many those are: they cost less than half as much."""
@@ -31,10 +47,21 @@ class Samples(Dataset[Sample]):
 
     Args:
         together: how many samples make a step, those of all processes.
+        size: edge of every crop in voxels; by default `EARLY_SIZE`, and `CROP_SIZE` towards the end.
     """
 
-    def __init__(self, cases: list[Case], steps: int, together: int, seed: int) -> None:
+    def __init__(
+        self,
+        cases: list[Case],
+        steps: int,
+        together: int,
+        seed: int,
+        mixture: Mixture = SHIPPED,
+        size: int | None = None,
+    ) -> None:
         self.cases = cases
+        self.mixture = mixture
+        self.size = size
         self.length = steps * together
         self.early = int(EARLY_SHARE * steps) * together
         self.seed = seed
@@ -44,14 +71,14 @@ class Samples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng((self.seed, index))
-        size = EARLY_SIZE if index % self.length < self.early else CROP_SIZE
-        kind = rng.random()
+        size = self.size or (EARLY_SIZE if index % self.length < self.early else CROP_SIZE)
+        mixture, kind = self.mixture, rng.random()
         case = self.cases[int(rng.integers(len(self.cases)))]
-        if kind < TUMOURS:
+        if kind < mixture.tumours:
             drawn = real_sample(case, size, rng)
-        elif kind < TUMOURS + IMPLANTED:
+        elif kind < mixture.tumours + mixture.implanted:
             drawn = implanted_sample(case, size, rng)
-        elif kind < TUMOURS + IMPLANTED + ANATOMY:
+        elif kind < mixture.tumours + mixture.implanted + mixture.anatomy:
             drawn = anatomy_sample(case, size, rng)
         else:
             drawn = (*synthetic_sample(size, rng), inside_volume(size, rng))

@@ -29,7 +29,7 @@ from SAM3DSegmentLib.network.compact_predictor import save_compact
 from SAM3DSegmentLib.network.metadata import Metadata
 from SAM3DSegmentLib.network.tensor_files import check_tensors, read_safetensors, shapes_of
 from training.compact.clicked_batch import VALIDATION_CLICKS, ClickedBatch, validate
-from training.compact.samples import ANATOMY, IMPLANTED, TUMOURS, Samples, split_by_patient, validation_samples
+from training.compact.samples import SHIPPED, Samples, split_by_patient, validation_samples
 from training.compact.sarcoma import load_case
 from training.configuration import Configuration
 from training.layouts import SourceCase, find_cases
@@ -63,17 +63,22 @@ BEST_FILE, LAST_FILE = "best.safetensors", "compact.safetensors"
 class Trainer:
     """The network in training, its running average (which is what is shipped), and the optimiser.
 
+    Args:
+        network: to train; by default a fresh one of the shipped layout.
+
     Raises:
         CheckpointError: the checkpoint to start from is damaged, or of another network.
     """
 
-    def __init__(self, configuration: Configuration, processes: Processes, steps: int) -> None:
+    def __init__(
+        self, configuration: Configuration, processes: Processes, steps: int, network: CompactNetwork | None = None
+    ) -> None:
         self.configuration = configuration
         self.processes = processes
         self.steps = steps
         self.step = 0
         self.best = 0.0
-        self.network = CompactNetwork()
+        self.network = network or CompactNetwork()
         self.start = start_from(configuration.backbone, self.network) if configuration.backbone else None
         self.network.to(processes.device, memory_format=torch.channels_last_3d)
         self.shared = processes.share(self.network)
@@ -178,8 +183,9 @@ def metadata(trainer: Trainer, together: int, training: list[SourceCase], scores
     configuration, start = trainer.configuration, trainer.start
     patients = {case.patient for case in training}
     learned_from = (
-        f"{trainer.step} steps of {together} crops: tumours ({TUMOURS:.0%}), implanted lesions ({IMPLANTED:.0%}) and "
-        f"anatomy ({ANATOMY:.0%}) in {len(training)} scans of {len(patients)} patients, and synthetic volumes"
+        f"{trainer.step} steps of {together} crops: tumours ({SHIPPED.tumours:.0%}), implanted lesions "
+        f"({SHIPPED.implanted:.0%}) and anatomy ({SHIPPED.anatomy:.0%}) in {len(training)} scans of "
+        f"{len(patients)} patients, and synthetic volumes"
     )
     if start:
         learned_from += f"; on top of {start.name} {start.version} ({start.training_data})"
