@@ -21,6 +21,10 @@ class ClickOutsideError(UserError):
     """A click that lies outside the volume."""
 
 
+class ClickTooFarError(UserError):
+    """An include click too far from the others to belong to one object."""
+
+
 class NoIncludeClickError(UserError):
     """Exclude clicks alone name no object."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from math import prod
 
 import numpy as np
 
@@ -84,9 +85,8 @@ class Field:
         Args:
             clicks: native index (k, j, i) and whether it includes, in order.
         """
-        low = np.min(list(self.tiles), axis=0)
-        high = np.max(list(self.tiles), axis=0) + self.edge
-        canvas = self.base.part(tuple(low), tuple(high - low))
+        low, shape = self._around(self.tiles)
+        canvas = self.base.part(low, shape)
         logits = self._merged(low, canvas.shape)
         seeds = np.zeros(canvas.shape, bool)
         for index, include in clicks:
@@ -100,6 +100,18 @@ class Field:
         positive = logits > 0
         logits[positive & ~connected_to(positive, seeds)] *= -1
         return replace(self, canvas=canvas, logits=logits, limited=False)
+
+    def voxels_with(self, offsets: Iterable[Index]) -> int:
+        """Of the box around all tiles, once there are some at these offsets too."""
+        _, shape = self._around([*self.tiles, *offsets])
+        return prod(shape)
+
+    def _around(self, offsets: Iterable[Index]) -> tuple[Index, Index]:
+        """The lowest offset of a box around tiles, and its shape."""
+        columns = list(zip(*offsets, strict=True))
+        low, high = ([end(column) for column in columns] for end in (min, max))
+        d, h, w = (int(last - first) + self.edge for first, last in zip(low, high, strict=True))
+        return (low[0], low[1], low[2]), (d, h, w)
 
     def _merged(self, low: Index, shape: Index) -> Float32Array:
         """Mean probability with weights that fall towards each tile's border, as logits."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from SAM3DSegmentLib.geometry import BoolArray, Index
+from SAM3DSegmentLib.geometry import BoolArray, Index, Point
+
+FOOTHOLD_DEPTH = 2
+"""Voxels below the border of its mask at which a foothold lies, where the mask is thick enough."""
 
 
 def connected_to(mask: BoolArray, seeds: BoolArray) -> BoolArray:
@@ -45,15 +50,34 @@ class Sweep:
 
 def deepest(mask: BoolArray) -> Index:
     """A voxel of a mask [D, H, W], not empty, that is left when its border is peeled off again and again."""
-    while True:
-        padded = np.pad(mask, 1)
-        inner = mask.copy()
-        for axis in range(3):
-            for start in (0, 2):
-                part = [slice(1, -1)] * 3
-                part[axis] = slice(start, start + mask.shape[axis])
-                inner &= padded[tuple(part)]
-        if not inner.any():
-            d, h, w = np.argwhere(mask)[np.count_nonzero(mask) // 2]
-            return int(d), int(h), int(w)
+    while (inner := peeled(mask)).any():
         mask = inner
+    d, h, w = np.argwhere(mask)[np.count_nonzero(mask) // 2]
+    return int(d), int(h), int(w)
+
+
+def foothold(mask: BoolArray, towards: Sequence[Point]) -> Point:
+    """The voxel of a mask [D, H, W], not empty, nearest to one of some points, off the mask's border where it can be.
+
+    Args:
+        towards: (d, h, w) in voxels, also outside the array; not empty.
+    """
+    inner = mask
+    for _ in range(FOOTHOLD_DEPTH):
+        inner = peeled(inner)
+    voxels = np.argwhere(inner if inner.any() else mask)
+    distances = np.min([((voxels - np.asarray(point, np.float32)) ** 2).sum(1) for point in towards], axis=0)
+    d, h, w = voxels[distances.argmin()]
+    return float(d), float(h), float(w)
+
+
+def peeled(mask: BoolArray) -> BoolArray:
+    """A mask [D, H, W] without its border: its voxels whose six neighbours all lie in it."""
+    padded = np.pad(mask, 1)
+    inner = mask.copy()
+    for axis in range(3):
+        for start in (0, 2):
+            part = [slice(1, -1)] * 3
+            part[axis] = slice(start, start + mask.shape[axis])
+            inner &= padded[tuple(part)]
+    return inner

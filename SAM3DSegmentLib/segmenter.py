@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from SAM3DSegmentLib.clicks import Click
-from SAM3DSegmentLib.errors import NoIncludeClickError
+from SAM3DSegmentLib.errors import ClickTooFarError, NoIncludeClickError
 from SAM3DSegmentLib.field import Field, one_tile
 from SAM3DSegmentLib.first_look import first_look
 from SAM3DSegmentLib.geometry import BoolArray, Box, Crop, Float32Array, Index, Point, Volume, trim
-from SAM3DSegmentLib.morphology import deepest
+from SAM3DSegmentLib.morphology import deepest, foothold
 from SAM3DSegmentLib.prediction import Prediction, with_voxel
 from SAM3DSegmentLib.specification import Specification
 from SAM3DSegmentLib.start import field_of_mask
@@ -38,6 +38,9 @@ FIELDS_KEPT = 64_000_000
 CROPS_KEPT = 8
 TILE_LIMIT = 27
 """Crops that one object may take; beyond it the mask ends where the last crop does, and says so."""
+
+CANVAS_LIMIT = 320**3
+"""Voxels of the box around all crops of one object: 27 crops of 128 voxels fill a cube of that many."""
 
 
 class Decoder(Protocol):
@@ -92,6 +95,7 @@ class Segmenter:
         Raises:
             NoIncludeClickError: the list holds no include click.
             ClickOutsideError: a click lies outside the volume.
+            ClickTooFarError: an include click lies too far from the others.
             CancelledError: `cancelled` was set meanwhile.
             UserError: the engine's.
         """
@@ -99,19 +103,19 @@ class Segmenter:
             raise NoIncludeClickError("There is no include click: click inside the tumour first.")
         for click in clicks:
             self.volume.index(click.ras)
-        started = max((s for s in self._starts if tuple(clicks[: len(s)]) == s), key=len, default=())
+        started = longest_beginning(self._starts, clicks)
         field, prediction = self._starts.get(started, (None, None))
         if prediction and len(started) == len(clicks):
             return prediction
-        for count in range(len(started) + 1, len(clicks) + 1):
+        known = longest_beginning(self._fields, clicks)
+        if len(known) > len(started):
+            field = self._fields[known]
+            self._fields.move_to_end(known)
+        for count in range(max(len(started), len(known)) + 1, len(clicks) + 1):
             beginning = tuple(clicks[:count])
-            known = self._fields.get(beginning)
-            if known:
-                self._fields.move_to_end(beginning)
-            elif any(click.include for click in beginning):
-                known = self._next_field(field, beginning, Request(cancelled, progress))
-                self._keep(beginning, known)
-            field = known
+            if any(click.include for click in beginning):
+                field = self._next_field(field, beginning, Request(cancelled, progress))
+                self._keep(beginning, field)
         assert field is not None
         return self._prediction(field, clicks)
 
@@ -165,11 +169,14 @@ class Segmenter:
             field = self._reach(before, newest, clicks, request)
         return self._grow(self._zoom(field, clicks, request), clicks, request)
 
+    def _crop(self, level: int, centre: Point) -> Crop:
+        return self.volume.crop_around(self.volume.ras(centre), self._levels[level], (self._size,) * 3)
+
     def _look(
         self, level: int, centre: Point, before: Field | None, clicks: tuple[Click, ...], request: Request
     ) -> Field:
         """One crop of a zoom level around a native index."""
-        crop = self.volume.crop_around(self.volume.ras(centre), self._levels[level], (self._size,) * 3)
+        crop = self._crop(level, centre)
         previous = before.logits_on(crop) if before else None
         logits = self._decode(crop, self._placed(crop, clicks), previous, request)
         return one_tile(level, crop, logits).settled(self._native(clicks))
@@ -178,13 +185,19 @@ class Segmenter:
         """The same crops, those that hold the newest click evaluated again.
 
         The previous answer goes in as the network gave it, so that the engine still has it and only clicks travel.
+        Where no include click lies in a crop, the part of the mask in it that is nearest to one names the object.
         """
         changed = {}
         for offset in holding:
             crop = before.tile_crop(offset)
             placed = self._placed(crop, clicks)
-            if any(include for _, include in placed):
-                changed[offset] = self._decode(crop, placed, before.tiles[offset].astype(np.float32), request)
+            if not any(include for _, include in placed):
+                includes = [crop.position(index) for index, include in self._native(clicks) if include]
+                found = before.logits_on(crop) > 0
+                if not found.any():
+                    continue
+                placed = [(foothold(found, includes), True), *placed]
+            changed[offset] = self._decode(crop, placed, before.tiles[offset].astype(np.float32), request)
         return before.with_tiles(changed).settled(self._native(clicks))
 
     def _reach(self, before: Field, newest: Point, clicks: tuple[Click, ...], request: Request) -> Field:
@@ -198,6 +211,11 @@ class Segmenter:
         placed = self._placed(crop, clicks)
         if len(before.tiles) >= TILE_LIMIT or not any(include for _, include in placed):
             return before.settled(self._native(clicks))
+        if before.voxels_with([offset]) > CANVAS_LIMIT:
+            raise ClickTooFarError(
+                "The newest click lies too far from the rest of this tumour: take it back and begin another tumour for "
+                "it (Next tumour)."
+            )
         return before.with_tiles({offset: self._decode(crop, placed, before.logits_on(crop), request)}).settled(
             self._native(clicks)
         )
@@ -219,7 +237,10 @@ class Segmenter:
             finer_does_not_fit = level < field.level and not self._fits(low, high, level)
             if not 0 <= level < len(self._levels) or finer_does_not_fit:
                 break
-            looked = self._look(level, tuple((low + high) / 2), field, clicks, request)
+            centre = tuple((low + high) / 2)
+            if not any(include for _, include in self._placed(self._crop(level, centre), clicks)):
+                break  # far clicks pull the crop away from the object
+            looked = self._look(level, centre, field, clicks, request)
             if zoomed_out and len(clicks) > SETTLED_CLICKS and field.agreement(looked) < SETTLED_AGREEMENT:
                 break
             field = looked
@@ -232,7 +253,7 @@ class Segmenter:
             if not layer:
                 return field
             room = TILE_LIMIT - len(field.tiles)
-            if room <= 0:
+            if room <= 0 or field.voxels_with(layer[:room]) > CANVAS_LIMIT:
                 return field.with_limit()
             answers = {offset: self._beyond(field, offset, clicks, request) for offset in layer[:room]}
             field = field.with_tiles(answers).settled(self._native(clicks))
@@ -278,3 +299,8 @@ class Segmenter:
             if len(self._crops) > CROPS_KEPT:
                 self._crops.popitem(last=False)
         return self._decoder.decode(voxels, placed, previous, request.cancelled, request.progress)
+
+
+def longest_beginning(lists: Iterable[tuple[Click, ...]], clicks: Sequence[Click]) -> tuple[Click, ...]:
+    """Of lists of clicks, the longest that `clicks` begin with; empty where there is none."""
+    return max((known for known in lists if tuple(clicks[: len(known)]) == known), key=len, default=())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from SAM3DSegmentLib.clicks import Click, ClickHistory
-from SAM3DSegmentLib.errors import CancelledError, ClickOutsideError, NoIncludeClickError, ScanError
+from SAM3DSegmentLib.errors import CancelledError, ClickOutsideError, ClickTooFarError, NoIncludeClickError, ScanError
 from SAM3DSegmentLib.field import one_tile
 from SAM3DSegmentLib.geometry import Float32Array, Volume
 from SAM3DSegmentLib.measure import dice
@@ -23,6 +23,12 @@ VOLUME = ball_volume(20)
 def segment(volume: Volume, clicks: list[Click], decoder: BrightnessDecoder | None = None) -> np.ndarray:
     prediction = Segmenter(volume, decoder or BrightnessDecoder()).segment(clicks)
     return prediction.mask_on(volume.voxels.shape)
+
+
+def dice_of(mask: np.ndarray, voxels: np.ndarray) -> float:
+    return float(
+        2 * np.count_nonzero(mask & (voxels > 0.5)) / (np.count_nonzero(mask) + np.count_nonzero(voxels > 0.5))
+    )
 
 
 @pytest.mark.parametrize("radius", [3, 8, 20, 45])
@@ -91,6 +97,68 @@ def test_an_answer_is_called_too_large_only_as_long_as_it_is() -> None:
     field = one_tile(0, crop, np.ones(crop.shape, np.float32)).with_limit()
     clicks = [(VOLUME.continuous_index(middle(VOLUME)), True)]
     assert field.limited and not field.with_tiles({(0, 0, 0): -np.ones(crop.shape)}).settled(clicks).limited
+
+
+class Excludes(BrightnessDecoder):
+    """Gives up what is bright within 6 voxels of an exclude click."""
+
+    def decode(self, crop, clicks, previous, cancelled=None, progress=None):
+        logits = super().decode(crop, clicks, previous, cancelled, progress)
+        for position, include in clicks:
+            if not include:
+                away = sum((axis - p) ** 2 for axis, p in zip(np.indices(crop.shape), position, strict=True))
+                logits[away < 36] = -4
+        return logits
+
+
+def test_an_exclude_click_works_in_a_crop_that_holds_no_include_click() -> None:
+    voxels = np.zeros((40, 40, 140), np.float32)
+    voxels[15:25, 15:25, 10:130] = 1
+    volume, decoder = Volume(voxels, np.diag([-1.0, -1.0, 1.0, 1.0])), Excludes((1.0,))
+    segmenter = Segmenter(volume, decoder)
+    include, exclude = Click(volume.ras((20, 20, 20))), Click(volume.ras((20, 20, 110)), include=False)
+    before = segmenter.segment([include]).mask_on(voxels.shape)
+    assert dice_of(before, voxels) > 0.95
+    after = segmenter.segment([include, exclude]).mask_on(voxels.shape)
+    assert np.count_nonzero(before & ~after) > 300
+    assert (after[:, :, :90] == before[:, :, :90]).all()
+    assert all(any(sign for _, sign in asked) for asked in decoder.asked)
+
+
+def test_a_long_list_costs_no_more_than_its_newest_click_where_few_answers_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoder = BrightnessDecoder((1.5,))
+    segmenter = Segmenter(VOLUME, decoder)
+    clicks = [Click(middle(VOLUME))]
+    segmenter.segment(clicks)
+    monkeypatch.setattr("SAM3DSegmentLib.segmenter.FIELDS_KEPT", 3 * next(iter(segmenter._fields.values())).size)
+    for n in range(8):
+        clicks.append(Click(VOLUME.ras((30, 75, 76 + n))))
+        asked = len(decoder.asked)
+        segmenter.segment(clicks)
+        assert len(decoder.asked) == asked + 1
+
+
+def test_a_far_exclude_click_pulls_no_crop_away_from_the_object() -> None:
+    voxels = np.zeros((20, 20, 400), np.float32)
+    voxels[5:15, 5:15, 5:60] = 1
+    volume, decoder = Volume(voxels, np.diag([-1.0, -1.0, 1.0, 1.0])), BrightnessDecoder((0.5, 1.0))
+    clicks = [Click(volume.ras(index), sign) for index, sign in (((10, 10, 8), True), ((10, 10, 390), False))]
+    found = segment(volume, [*clicks, Click(volume.ras((10, 10, 20)))], decoder)
+    assert dice_of(found, voxels) > 0.9
+    assert all(any(sign for _, sign in asked) for asked in decoder.asked)
+
+
+def test_an_include_click_that_would_take_gigabytes_is_refused_and_the_rest_stays() -> None:
+    volume = Volume(np.zeros((600, 600, 600), np.uint8), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    volume.voxels[2:12, 2:12, 2:12] = 1
+    segmenter = Segmenter(volume, BrightnessDecoder((1.0,)))
+    near = [Click(volume.ras((6, 6, 6)))]
+    before = segmenter.segment(near).mask_on(volume.voxels.shape)
+    with pytest.raises(ClickTooFarError, match="begin another tumour"):
+        segmenter.segment([*near, Click(volume.ras((590, 590, 590)))])
+    assert (segmenter.segment(near).mask_on(volume.voxels.shape) == before).all()
 
 
 def test_only_the_object_under_the_click_is_taken() -> None:
