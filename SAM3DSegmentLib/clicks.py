@@ -39,13 +39,9 @@ class ClickHistory:
         self._future.clear()
         self.clicks = changed
 
-    def add(self, click: Click) -> None:
-        self.change((*self.clicks, click))
-
-    def move(self, index: int, ras: tuple[float, float, float]) -> None:
-        """Give the click at `index` another position; its place in the order stays."""
-        moved = Click(ras, self.clicks[index].include)
-        self.change((*self.clicks[:index], moved, *self.clicks[index + 1 :]))
+    def restate(self, clicks: Sequence[Click]) -> None:
+        """Put the current state into other words: no step to undo."""
+        self.clicks = tuple(clicks)
 
     def remove(self, index: int) -> None:
         self.change((*self.clicks[:index], *self.clicks[index + 1 :]))

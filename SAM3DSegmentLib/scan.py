@@ -37,6 +37,9 @@ UNEVEN_SLICES = "ITK_non_uniform_sampling_deviation"
 WIDEST_STEP = 1.2
 """A step between slices of more than this many usual steps is a gap in the series, not rounding in its header."""
 
+NARROWEST_STEP = 0.8
+"""A step of less than this part of the usual one comes from a slice that is there twice."""
+
 BEST_COMPRESSION = 1100
 """Bytes that one byte of a gzip file can stand for at most (1032): a header that claims more is damaged."""
 
@@ -171,7 +174,8 @@ def read_dicom(files: Sequence[str], path: Path) -> Volume:
     if image.HasMetaDataKey(UNEVEN_SLICES):
         positions = [reader.GetMetaData(n, SLICE_POSITION).split("\\") for n in range(len(files))]
         steps = np.linalg.norm(np.diff(np.array(positions, float), axis=0), axis=1)
-        if steps.max() > WIDEST_STEP * np.median(steps):
+        usual = np.median(steps)
+        if steps.max() > WIDEST_STEP * usual or steps.min() < NARROWEST_STEP * usual:
             raise ScanError(f"Slices of the series in {path} are missing or doubled: export one complete series again.")
     return make_volume(path, SimpleITK.GetArrayFromImage(image), itk_affine(image))
 

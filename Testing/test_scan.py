@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -120,6 +121,13 @@ def test_a_dicom_file_stands_for_its_series_and_chooses_among_several(tmp_path):
 def test_a_dicom_series_with_a_missing_slice_is_refused(tmp_path):
     folder = write_series(tmp_path / "series", left_out=1)
     with pytest.raises(ScanError, match="missing"):
+        read_scan(folder)
+
+
+def test_a_dicom_series_with_a_doubled_slice_is_refused(tmp_path):
+    folder = write_series(tmp_path / "series")
+    shutil.copy(folder / "1.2.3-7.dcm", folder / "again.dcm")
+    with pytest.raises(ScanError, match="doubled"):
         read_scan(folder)
 
 

@@ -24,6 +24,9 @@ PROGRESS_AFTER = 0.3
 """Seconds that an evaluation may take before its progress is shown."""
 
 
+PAINTED_MEANWHILE = "You painted while the mask was computed: what you painted stays, the next click goes on from it."
+
+
 @dataclass(frozen=True)
 class Updated:
     """A tumour's mask was written.
@@ -114,7 +117,7 @@ class MaskUpdater:
         Raises:
             ScanError: the volume cannot be segmented any more.
         """
-        self.cancel(tumour)
+        self.forget(tumour)
         target, clicks = tumour.target, tumour.history.clicks
         if not any(click.include for click in clicks):
             self._writer.write_mask(target.segmentation_node, target.segment_id, target.volume_node, *empty_mask())
@@ -128,13 +131,17 @@ class MaskUpdater:
             self._waiting[tumour] = None
 
     def cancel(self, tumour: Tumour) -> bool:
-        """Call off what was asked for a tumour; whether there was anything."""
-        self._waiting.pop(tumour, None)
+        """Call off what the engine was asked for a tumour; whether there was anything."""
         if not self._jobs.pop(tumour, None):
             return False
         if self._evaluator:
             self._evaluator.cancel(tumour)
         return True
+
+    def forget(self, tumour: Tumour) -> None:
+        """Call off what was asked for a tumour, and what waits for an engine."""
+        self._waiting.pop(tumour, None)
+        self.cancel(tumour)
 
     def progress(self, tumour: Tumour) -> float | None:
         """The finished part of what the engine does for a tumour; None before it has taken `PROGRESS_AFTER`."""
@@ -150,7 +157,7 @@ class MaskUpdater:
             if self._evaluator:
                 self._evaluator.forget(gone.volume)
         for tumour in [known for known in (*self._jobs, *self._waiting) if not known.target.exists()]:
-            self.cancel(tumour)
+            self.forget(tumour)
         news: list[Ready | Updated | Failure] = []
         for outcome in self._evaluator.outcomes() if self._evaluator else ():
             if isinstance(outcome, Answer):
@@ -179,8 +186,13 @@ class MaskUpdater:
         tumour: Tumour = job.target  # type: ignore[assignment]
         del self._jobs[tumour]
         target = tumour.target
-        if self.volume(target.volume_node) is not job.volume:
-            return Failure(job, "The volume changed while its tumour was segmented: click again.")
+        try:
+            if self.volume(target.volume_node) is not job.volume:
+                return Failure(job, "The volume changed while its tumour was segmented: click again.")
+        except ScanError as error:
+            return Failure(job, str(error))
+        if tumour.is_painted():
+            return Failure(job, PAINTED_MEANWHILE)
         if self.changes_shown:
             self._changes.show(target.volume_node, target.mask(), (prediction.box, prediction.mask))
         node, segment_id = target.segmentation_node, target.segment_id

@@ -131,12 +131,17 @@ class Session:
 
     def remove_tumour(self) -> None:
         """Remove the present tumour with its clicks and turn to the last one that is left."""
+        placing = self.placing is not None
+        if placing:
+            self.stop_placing()
         if self.tumour:
             target = self.tumour.target
-            self._updater.cancel(self.tumour)
+            self._updater.forget(self.tumour)
             self._tumours.forget(target)
             remove_segment(target.segmentation_node, target.segment_id)
         self.choose_segmentation(self.segmentation_node)
+        if placing and self.volume_node:
+            self.place(include=True)
 
     def place(self, include: bool) -> None:
         """From now on a click into a view adds to the present tumour; without one, to a new one."""
@@ -166,20 +171,21 @@ class Session:
 
     def undo(self) -> None:
         """Take the last change of clicks back; without one, what was painted stays."""
-        if self.tumour and self.tumour.history.can_undo:
+        if self.tumour and self.tumour.history.can_undo and self._keeps_painted(self.tumour):
             self.tumour.history.undo()
             self._show_and_update(self.tumour)
 
     def redo(self) -> None:
         """Make the last change that was taken back again."""
-        if self.tumour and self.tumour.history.can_redo:
+        if self.tumour and self.tumour.history.can_redo and self._keeps_painted(self.tumour):
             self.tumour.history.redo()
             self._show_and_update(self.tumour)
 
     def remove_last(self) -> None:
         """Remove the newest click."""
-        if self.tumour and self.clicks:
-            self.tumour.history.remove(len(self.clicks) - 1)
+        newest = len(self.clicks) - 1
+        if self.tumour and self.clicks and self._keeps_painted(self.tumour):
+            self.tumour.history.remove(newest)
             self._show_and_update(self.tumour)
 
     def remove_pointed(self) -> None:
@@ -189,7 +195,7 @@ class Session:
 
     def clear(self) -> None:
         """Remove every click of the present tumour, and its mask with them."""
-        if self.tumour and self.clicks:
+        if self.tumour and self.clicks and self._keeps_painted(self.tumour):
             self.tumour.history.change(())
             self._show_and_update(self.tumour)
 
@@ -299,6 +305,15 @@ class Session:
             self.say(str(error), failed=True)
         else:
             self._update()
+
+    def _keeps_painted(self, tumour: Tumour) -> bool:
+        """Whether undo or redo will bring back what was painted; where they could not, the user is told why."""
+        try:
+            tumour.keep_painted(self._updater.volume(tumour.target.volume_node))
+        except UserError as error:
+            self.say(str(error), failed=True)
+            return False
+        return True
 
     def _show_and_update(self, tumour: Tumour) -> None:
         tumour.show_clicks()

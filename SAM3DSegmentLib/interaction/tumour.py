@@ -111,14 +111,39 @@ class Tumour:
         try:
             for click in now:
                 volume.index(click.ras)
-            box, mask = self.target.mask()
-            if mask.size and now != before and mask_digest(box, mask) != self._digest:
-                start, now = start_from_mask(volume, box, mask.copy(), before, now)
-                self._starts.append(start)
-                self.history.change(start.clicks)
+            if now != before and self.is_painted():
+                now = self._start_from_painted(volume, before, now)
             self.history.change(now)
         finally:
             self.show_clicks()
+
+    def is_painted(self) -> bool:
+        """Whether the segment's mask is no answer of ours: painted by hand since, or loaded."""
+        box, mask = self.target.mask()
+        return bool(mask.size) and mask_digest(box, mask) != self._digest
+
+    def keep_painted(self, volume: Volume) -> None:
+        """Make what was painted by hand a state of the history, which undo and redo come back to.
+
+        Raises:
+            TooManyPartsError: it has too many parts.
+        """
+        if self.is_painted():
+            self._start_from_painted(volume, self.history.clicks, self.history.clicks)
+
+    def _start_from_painted(
+        self, volume: Volume, before: tuple[Click, ...], now: tuple[Click, ...]
+    ) -> tuple[Click, ...]:
+        """The clicks to evaluate, `now` with those that name what was painted after `before`."""
+        box, mask = self.target.mask()
+        start, now = start_from_mask(volume, box, mask.copy(), before, now)
+        self._starts = [*(known for known in self._starts if known.clicks != start.clicks), start]
+        self._digest = mask_digest(box, mask)
+        if before:
+            self.history.change(start.clicks)
+        else:
+            self.history.restate(start.clicks)
+        return now
 
     def show_clicks(self) -> None:
         """Put the history's clicks into the scene."""
@@ -128,8 +153,7 @@ class Tumour:
 
     def _awaits_answer(self) -> bool:
         """Whether the scene was saved between a change of clicks and the answer to it; work by hand is not answered."""
-        box, mask = self.target.mask()
-        if mask.size and mask_digest(box, mask) != self._digest:
+        if self.is_painted():
             return False
         record = read_provenance(self.target.segmentation_node, self.target.segment_id)
         clicks, answered = self.history.clicks, record.clicks if record else ()

@@ -48,6 +48,21 @@ def test_session_goes_on_after_the_scene_was_closed(session, scene):
     assert overlap(clicked(session), "left") > 0.9
 
 
+def test_volume_that_loses_its_voxels_during_an_evaluation_stops_no_other_answer(session, engine, scene):
+    engine.gate.clear()
+    click(session, "left")
+    session.poll()
+    lost = session.volume_node
+    session.choose_volume(add_volume(scene, Volume(balls(), np.diag([-1.0, -1.0, 1.5, 1.0])), "other"))
+    session.place(include=True)
+    click(session, "right")
+    session.poll()
+    lost.SetAndObserveImageData(None)
+    engine.gate.set()
+    settle(session)
+    assert overlap(mask(session), "right") > 0.9
+
+
 def test_volume_that_changes_during_an_evaluation_gets_no_mask(session, engine):
     engine.gate.clear()
     click(session, "left")

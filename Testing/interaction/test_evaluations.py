@@ -10,6 +10,7 @@ import pytest
 
 from SAM3DSegmentLib.errors import CheckpointError, EngineError
 from SAM3DSegmentLib.geometry import Volume
+from SAM3DSegmentLib.interaction.commands import COMMANDS
 from SAM3DSegmentLib.interaction.session import Session
 from SAM3DSegmentLib.scene.provenance import read_provenance
 from SAM3DSegmentLib.scene.volumes import add_volume
@@ -88,6 +89,17 @@ def test_clicks_wait_for_an_engine(scene, volume, engine):
     settle(session)
     assert mask(session).any() and not session.engine_wanted
     session.close()
+
+
+def test_escape_takes_no_click_away_that_waits_for_an_engine(session, engine):
+    session.use_engine(None)
+    click(session, "left")
+    session.poll()
+    COMMANDS["escape"](session)
+    assert session.engine_wanted
+    session.use_engine(engine)
+    settle(session)
+    assert mask(session).any()
 
 
 def test_another_engine_takes_over_and_the_old_one_is_ended(session, engine):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import slicer
 import slicer.util
 
@@ -100,6 +101,68 @@ def test_undo_and_redo_without_a_change_of_clicks_leave_what_was_painted(session
         action()
         settle(session)
         assert mask(session).sum() == block.sum()
+
+
+@pytest.mark.parametrize("action", ["undo", "remove_last", "clear"])
+def test_what_was_painted_comes_back_after_clicks_were_taken_back(session, action):
+    click(session, "left")
+    settle(session)
+    click(session, "left", offset=(1, 0, 0))
+    settle(session)
+    grown = mask(session)
+    grown[5:9, 50:56, 50:56] = True
+    paint(session, tuple(slice(0, n) for n in SHAPE), grown)
+    getattr(session, action)()
+    settle(session)
+    assert not np.array_equal(mask(session), grown)
+    (session.redo if action == "undo" else session.undo)()
+    settle(session)
+    assert np.array_equal(mask(session), grown)
+
+
+def test_what_is_painted_while_a_mask_is_computed_stays_and_is_gone_on_from(session, engine):
+    clicked(session)
+    engine.gate.clear()
+    click(session, "left", offset=(1, 0, 0))
+    session.poll()
+    grown = mask(session)
+    grown[5:9, 50:56, 50:56] = True
+    paint(session, tuple(slice(0, n) for n in SHAPE), grown)
+    engine.gate.set()
+    settle(session)
+    assert np.array_equal(mask(session), grown) and "You painted" in session.status.message
+    click(session, "left", offset=(2, 0, 0))
+    settle(session)
+    assert not session.status.failed and len(session.clicks) == 4
+    session.undo()
+    settle(session)
+    assert np.array_equal(mask(session), grown)
+
+
+def test_undo_does_not_take_a_loaded_mask_away(session):
+    block = np.ones((6, 8, 8), bool)
+    start_empty(session)
+    paint(session, (slice(12, 18), slice(16, 24), slice(36, 44)), block)
+    click(session, "left")
+    settle(session)
+    for _ in range(3):
+        session.undo()
+        settle(session)
+        assert mask(session).sum() == block.sum()
+
+
+def test_a_mask_painted_again_over_the_same_clicks_is_the_one_that_counts(session, engine):
+    block = np.ones((6, 8, 8), bool)
+    start_empty(session)
+    for middle in (40, 20):
+        paint(session, (slice(12, 18), slice(16, 24), slice(middle - 4, middle + 4)), block)
+        digest = mask_digest(*session.tumour.target.mask())
+        click(session, "left", include=False, offset=(0, 0, 20))
+        settle(session)
+        assert record(session).start_sha256 == digest
+        session.undo()
+        settle(session)
+        assert mask_digest(*session.tumour.target.mask()) == digest
 
 
 def test_a_mask_in_too_many_parts_is_refused_and_stays_as_it_is(session):

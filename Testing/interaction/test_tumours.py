@@ -34,6 +34,22 @@ def test_first_click_can_be_undone_and_redone(session):
     assert len(session.clicks) == 1 and (mask(session) == before).all()
 
 
+def test_removing_a_tumour_leaves_the_mouse_on_the_next_one(session):
+    click_two_tumours(session)
+    settle(session)
+    session.remove_tumour()
+    assert session.placing and len(tumour_table.segment_ids(session.segmentation_node)) == 1
+    click(session, "left", offset=(1, 0, 0))
+    settle(session)
+    assert len(session.clicks) == 2
+    session.remove_tumour()
+    assert session.placing
+    assert overlap(clicked(session, "right"), "right") > 0.9
+    session.stop_placing()
+    session.remove_tumour()
+    assert session.placing is None
+
+
 def test_next_tumour_leaves_the_finished_one_untouched(session):
     before = clicked(session, "left")
     first = session.tumour.target.segment_id
@@ -71,6 +87,7 @@ def test_only_the_present_tumours_clicks_are_shown_and_can_be_dragged(session):
 def test_removed_tumour_takes_its_clicks_along(session, scene):
     clicked(session)
     session.next_tumour()
+    session.stop_placing()
     session.remove_tumour()
     assert len(tumour_table.segment_ids(session.segmentation_node)) == 1 and session.clicks
     session.remove_tumour()
