@@ -53,6 +53,10 @@ class EngineError(UserError):
     """The engine process cannot be started, or fails at the same request again and again."""
 
 
+class ViewerError(UserError):
+    """An address that the browser viewer cannot listen on."""
+
+
 class ExportError(UserError):
     """A target that cannot be written."""
 

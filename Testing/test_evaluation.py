@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from SAM3DSegmentLib.errors import CaseError, ScanError
-from SAM3DSegmentLib.evaluation.cases import Structure, read_reference, read_structures
+from SAM3DSegmentLib.evaluation.cases import Structure, patient_of, read_reference, read_structures
 from SAM3DSegmentLib.evaluation.metrics import dice, surface_dice
 from SAM3DSegmentLib.evaluation.simulated_user import next_click
 from Testing.evaluation_cases import SPACING, TARGETS, ball, write_nifti
@@ -101,13 +101,19 @@ def test_surface_dice_of_an_empty_answer_is_zero() -> None:
     ],
 )
 def test_patient_is_the_case_without_its_modality(case: str, patient: str) -> None:
-    assert Structure(case, 1, "tumour").patient == patient
+    assert patient_of(case) == patient
 
 
 def test_structures_are_read_with_the_label_column_that_is_named(tmp_path: Path) -> None:
     table = tmp_path / "t.tsv"
     table.write_text("case\tvalue\nA_CT\t3\n")
-    assert read_structures(table, "value") == [Structure("A_CT", 3, "label 3")]
+    assert read_structures(table, "value") == [Structure("A_CT", 3, "label 3", "A")]
+
+
+def test_the_table_says_who_the_patients_are_where_the_names_do_not(tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("case\tlabel_value\tpatient\nanna_ct\t1\tanna\nanna_mr\t1\tanna\n")
+    assert {structure.patient for structure in read_structures(table)} == {"anna"}
 
 
 @pytest.mark.parametrize(
@@ -131,17 +137,17 @@ def test_missing_table_or_scan_is_refused_by_name(data: Path) -> None:
     with pytest.raises(CaseError, match=r"absent\.tsv"):
         read_structures(data / "absent.tsv")
     with pytest.raises(ScanError, match="P_009_CT"):
-        read_reference(data, Structure("P_009_CT", 1, "ball"))
+        read_reference(data, Structure("P_009_CT", 1, "ball", "P_009"))
 
 
 def test_label_of_another_grid_or_absent_label_is_refused_by_name(data: Path) -> None:
     with pytest.raises(CaseError, match="P_001_CT holds no voxel of label 7"):
-        read_reference(data, Structure("P_001_CT", 7, "ball"))
+        read_reference(data, Structure("P_001_CT", 7, "ball", "P_001"))
     moved = np.diag([*SPACING[::-1], 1.0])
     moved[0, 3] = 4
     write_nifti(data / "P_002_CT_label.nii.gz", TARGETS["P_002_CT"].astype(np.uint8), moved)
     with pytest.raises(CaseError, match="P_002_CT lie on different grids"):
-        read_reference(data, Structure("P_002_CT", 1, "ball"))
+        read_reference(data, Structure("P_002_CT", 1, "ball", "P_002"))
 
 
 @pytest.mark.parametrize(
@@ -155,4 +161,4 @@ def test_label_of_another_grid_or_absent_label_is_refused_by_name(data: Path) ->
     ],
 )
 def test_group_follows_from_the_name_of_the_structure(name: str, group: str) -> None:
-    assert Structure("A_CT", 1, name).group == group
+    assert Structure("A_CT", 1, name, "A").group == group

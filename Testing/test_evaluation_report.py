@@ -23,7 +23,7 @@ from SAM3DSegmentLib.evaluation.report import Conditions, write_report
 from SAM3DSegmentLib.evaluation.run import Contender, Plan, finished, run_share
 from SAM3DSegmentLib.evaluation.share import Share
 from Testing.doubles import BrightnessDecoder
-from Testing.evaluation_cases import CASES, TARGETS, answering, slicewise, structures, truth
+from Testing.evaluation_cases import CASES, TARGETS, answering, slicewise, structures, truth, write_nifti
 
 CONDITIONS = Conditions("by slice", "ab" * 32, "cpu", "1.0", "interactive", 3)
 TEST_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "test"
@@ -76,6 +76,17 @@ def test_another_model_of_the_same_name_is_evaluated_afresh(data: Path) -> None:
     assert len(started) == 6
 
 
+def test_a_corrected_reference_is_evaluated_afresh(data: Path) -> None:
+    method, started = contender()
+    run_share(plan(data), method, Share())
+    path = data / f"{CASES[1]}_label.nii.gz"
+    corrected = TARGETS[CASES[1]].copy()
+    corrected[10, 16, 13] = False
+    write_nifti(path, corrected.astype(np.uint8))
+    run_share(plan(data), method, Share())
+    assert started[6:] == [CASES[1]] * 2
+
+
 def test_line_that_a_killed_process_left_half_written_is_run_again(data: Path) -> None:
     method, started = contender()
     tasks = run_share(plan(data), method, Share())
@@ -94,7 +105,7 @@ def test_ledger_that_cannot_be_written_says_so(data: Path) -> None:
 
 
 def test_processes_share_out_whole_cases_and_lose_none() -> None:
-    listed = [Structure(case, label, "x") for case in "ABCDE" for label in (1, 2)]
+    listed = [Structure(case, label, "x", case) for case in "ABCDE" for label in (1, 2)]
     shares = [Share(rank, 3).of(listed) for rank in range(3)]
     assert sorted((s for share in shares for s in share), key=listed.index) == listed
     assert all({s.case for s in a}.isdisjoint(s.case for s in b) for a in shares for b in shares if a is not b)

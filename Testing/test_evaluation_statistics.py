@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from SAM3DSegmentLib.clicks import Click
-from SAM3DSegmentLib.evaluation.cases import Structure
+from SAM3DSegmentLib.evaluation.cases import Structure, patient_of
 from SAM3DSegmentLib.evaluation.memory import PeakMemory
 from SAM3DSegmentLib.evaluation.protocol import CENTRE, PAPER, Step, Trial, User
 from SAM3DSegmentLib.evaluation.statistics import bootstrap_mean, summarise
@@ -18,7 +18,8 @@ def trial(
     """A trial with these Dice values by number of clicks; NSD is the same number, step n takes n bytes."""
     steps = tuple(Step(n, value, (value, value), seconds / n, PeakMemory(n, 10 * n)) for n, value in values.items())
     clicks = (Click((0, 0, 0)),) * len(steps)
-    return Trial("method", Structure(case, 1, name), user, clicks, steps, (slice(0, 1),) * 3, np.ones((1, 1, 1), bool))
+    structure = Structure(case, 1, name, patient_of(case))
+    return Trial("method", structure, user, clicks, steps, (slice(0, 1),) * 3, np.ones((1, 1, 1), bool))
 
 
 def test_clicks_to_a_dice_and_area_under_the_curve_of_a_known_curve() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import resource
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from torch import Tensor
 from SAM3DSegmentLib.errors import ConfigurationError, ExportError
 from SAM3DSegmentLib.evaluation.simulated_user import distance_inside
 from SAM3DSegmentLib.intensity import FixedWindow
+from SAM3DSegmentLib.models.header import backbone_of
 from SAM3DSegmentLib.network.adapted_encoder import AdapterSizes
 from SAM3DSegmentLib.network.backbone import is_frozen
 from SAM3DSegmentLib.network.checkpoint import load_network
@@ -190,6 +192,21 @@ def test_the_automatic_variant_does_not_look_at_clicks(configuration: Configurat
         nowhere = network.decode(encoding, torch.empty(0, 3), torch.empty(0, dtype=torch.bool), None)
         somewhere = network.decode(encoding, torch.ones(1, 3), torch.ones(1, dtype=torch.bool), None)
     assert torch.equal(nowhere, somewhere)
+
+
+def test_a_better_validation_leaves_an_exported_model_its_frozen_weights(
+    configuration: Configuration, dataset: PreparedDataset
+) -> None:
+    trainer = Trainer(replace(configuration, adapter="full"), dataset, ALONE)
+    best = trainer.configuration.out / BEST_FILE
+    stands_on = []
+    for name in ("exported", None, None):
+        trainer.train(batch(trainer))
+        trainer.save_best({"validation_dice_1": 0.5})
+        stands_on.append(trainer.configuration.out / f"{backbone_of(best)}.safetensors")
+        if name:
+            shutil.copy(best, best.with_stem(name))
+    assert [path.is_file() for path in stands_on] == [True, False, True]
 
 
 def test_a_run_is_not_resumed_with_another_configuration(

@@ -187,12 +187,18 @@ def test_a_damaged_or_foreign_checkpoint_to_start_from_is_refused(scans: Path, s
         train.run(run)
 
 
-def test_a_run_does_not_go_on_with_other_scans(scans: Path, small: None, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_with_other_scans_or_from_another_checkpoint(
+    scans: Path, small: None, tmp_path: Path
+) -> None:
     run = configuration(scans, tmp_path / "run")
     run.out.mkdir()
     train.Trainer(run, ALONE, 6).save()
     with pytest.raises(ConfigurationError, match="holds a run with source: "):
         train.Trainer(replace(run, source=tmp_path), ALONE, 6).resume()
+    described = Metadata("first", "1", "?", CropStatistics(), (1.0,), signed=True, antialias=True)
+    save_compact(CompactNetwork((8, 16)), described, tmp_path / "first.safetensors")
+    with pytest.raises(ConfigurationError, match="holds a run with backbone: None"):
+        train.Trainer(replace(run, backbone=tmp_path / "first.safetensors"), ALONE, 6).resume()
     train.Trainer(replace(run, credit="", version=9), ALONE, 6).resume()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from SAM3DSegmentLib.models.header import backbone_of
 from SAM3DSegmentLib.network.adapter_checkpoint import save_adapter, save_backbone
 from SAM3DSegmentLib.network.backbone import frozen_tensors
 from SAM3DSegmentLib.network.metadata import Metadata
@@ -55,5 +56,6 @@ def save_best(network: SamAdapter, metadata: Metadata, backbone_sha256: str, con
     plain = merged(network)
     now = save_backbone(plain, folder, STORED).stem
     save_adapter(plain, metadata, now, path, STORED)
-    if before not in (None, now, backbone_sha256):
+    still_needed = {now, backbone_sha256, *(backbone_of(file) for file in folder.glob("*.safetensors"))}
+    if before and before not in still_needed:
         (folder / f"{before}.safetensors").unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from onnx import StringStringEntryProto, TensorProto, helper
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from SAM3DSegmentLib.errors import CheckpointError
+from SAM3DSegmentLib.errors import CheckpointError, UserError
 from SAM3DSegmentLib.models.header import read_header
 from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.network.compact import CompactNetwork
@@ -119,7 +119,10 @@ def point_at_weights(model: onnx.ModelProto, checkpoint: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    graph = export_graph(parser.parse_args().checkpoint)
+    try:
+        graph = export_graph(parser.parse_args().checkpoint)
+    except UserError as error:
+        parser.error(str(error))
     print(f"{graph}: {graph.stat().st_size / 1000:.0f} kB")
 
 

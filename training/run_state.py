@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from SAM3DSegmentLib.errors import CheckpointError, ConfigurationError
+from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.network.backbone import is_frozen
 from SAM3DSegmentLib.network.sam_adapter import SamAdapter
 from SAM3DSegmentLib.network.tensor_files import read_torch_file
@@ -18,7 +19,7 @@ from training.configuration import Configuration
 from training.dataset import write_beside
 
 STATE_FILE = "last.pt"
-WITHOUT_EFFECT = ("out", "backbone", "workers", "activation_checkpointing", "version", "credit", "licence")
+WITHOUT_EFFECT = ("out", "workers", "activation_checkpointing", "version", "credit", "licence")
 """Of a configuration, what may differ when a run goes on: none of it changes a number."""
 
 Row = dict[str, float]
@@ -84,8 +85,9 @@ class RunState:
 
 
 def conditions_of(configuration: Configuration, processes: int) -> dict[str, Any]:
-    """All that the numbers of a run depend on, as plain values."""
+    """All that the numbers of a run depend on, as plain values; of the file that it starts from, the checksum."""
     plain = {key: value for key, value in configuration.to_json().items() if key not in WITHOUT_EFFECT}
+    plain["backbone"] = sha256_of(configuration.backbone) if configuration.backbone else None
     if configuration.network == "adapter":
         del plain["source"]  # It learns from the prepared data set; the compact network from the source itself.
     return {**{k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}, "processes": processes}

@@ -53,9 +53,9 @@ class Trainer:
         self.dataset = dataset
         self.processes = processes
         self._training, self._validation = cases_of(dataset, "train"), cases_of(dataset, "validation")
+        network = initial_network(configuration)
         self._conditions = conditions_of(configuration, processes.count)
         state = RunState.load(configuration.out, self._conditions)
-        network = initial_network(configuration)
         if state is None and processes.rank == 0:
             self._backbone = save_start(network, configuration.out)
         prepare_to_train(network, configuration.adapter)

@@ -12,7 +12,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SAM3DSegmentLib.errors import UserError
-from SAM3DSegmentLib.interaction.model_choice import model_choices, name_of_file
+from SAM3DSegmentLib.interaction.model_choice import FROZEN_WEIGHTS, model_choices, name_of_file
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT
 from SAM3DSegmentLib.models.store import delete_model, import_model, models_folder
 
@@ -74,10 +74,10 @@ class EnginePanel:
         self._ui.downloadProgressBar.value = round(100 * self._download.fraction)
         if not self._download.running:
             download, self._download = self._download, None
-            self._list_models(download.model.name)
+            self._list_models(self.model)
             if download.message:
                 self._tell(download.message, True)
-            else:
+            elif self.model == download.model.name:
                 self._on_model()
 
     def close(self) -> None:
@@ -152,8 +152,11 @@ class EnginePanel:
         except UserError as error:
             self._tell(str(error), True)
             return
-        self._list_models(name_of_file(path))
+        name = name_of_file(path)
+        self._list_models(name or self.model)
         self._on_model()
+        if name is None:
+            self._tell(_(FROZEN_WEIGHTS), False)
 
     def _on_delete(self, _checked: bool) -> None:
         try:

@@ -12,6 +12,7 @@ import numpy as np
 
 from SAM3DSegmentLib.errors import CaseError
 from SAM3DSegmentLib.geometry import BoolArray, Volume
+from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.scan import read_scan
 
 MODALITY = re.compile(r"_(CT|MR|PT|PET|US)(_.*)?$")
@@ -24,16 +25,12 @@ SAME_GRID_MM = 1e-2
 
 @dataclass(frozen=True)
 class Structure:
-    """One object to segment: the voxels of `label_value` in the label map of `case`."""
+    """One object to segment: the voxels of `label_value` in the label map of `case`, a scan of `patient`."""
 
     case: str
     label_value: int
     name: str
-
-    @property
-    def patient(self) -> str:
-        """The case without its modality: `STS_003_CT` and `STS_003_MR_T1` are the patient `STS_003`."""
-        return MODALITY.sub("", self.case)
+    patient: str
 
     @property
     def group(self) -> str:
@@ -42,7 +39,7 @@ class Structure:
 
 
 def read_structures(table: Path, label_column: str = "label_value") -> list[Structure]:
-    """The rows of a table separated by tabs, with the columns `case`, `label_column` and, if it is there, `structure`.
+    """The rows of a table separated by tabs: the columns `case` and `label_column`, `structure` and `patient` if there.
 
     Raises:
         CaseError: the table is missing, lacks a column, lists nothing, or a label is no whole number.
@@ -66,8 +63,14 @@ def read_structures(table: Path, label_column: str = "label_value") -> list[Stru
         case, label = row["case"], row[label_column]
         if not label or not label.isdecimal():
             raise CaseError(f"The label {label!r} of case {case} in {table} is no whole number: correct it.")
-        structures.append(Structure(case, int(label), row.get("structure") or f"label {label}"))
+        name, patient = row.get("structure") or f"label {label}", row.get("patient") or patient_of(case)
+        structures.append(Structure(case, int(label), name, patient))
     return structures
+
+
+def patient_of(case: str) -> str:
+    """The case without its modality: `STS_003_CT` and `STS_003_MR_T1` are the patient `STS_003`."""
+    return MODALITY.sub("", case)
 
 
 def read_reference(folder: Path, structure: Structure) -> tuple[Volume, BoolArray]:
@@ -84,10 +87,27 @@ def read_reference(folder: Path, structure: Structure) -> tuple[Volume, BoolArra
     return image, reference
 
 
+def digest_of_pair(folder: Path, case: str) -> str:
+    """SHA-256 of scan and label map of a case, one behind the other.
+
+    Raises:
+        CaseError: one of them cannot be read.
+    """
+    try:
+        return " ".join(sha256_of(path) for path in pair_of(folder, case))
+    except OSError as error:
+        raise CaseError(f"{error.filename} cannot be read ({error.strerror}): correct the table or --data.") from error
+
+
+def pair_of(folder: Path, case: str) -> list[Path]:
+    """Where scan and label map of a case lie."""
+    return [folder / f"{case}_{kind}.nii.gz" for kind in ("image", "label")]
+
+
 @lru_cache(maxsize=1)
 def read_pair(folder: Path, case: str) -> tuple[Volume, Volume]:
     """Scan and label map of a case; the last one is kept, as the structures of one case follow each other."""
-    image, labels = (read_scan(folder / f"{case}_{kind}.nii.gz") for kind in ("image", "label"))
+    image, labels = (read_scan(path) for path in pair_of(folder, case))
     same_matrix = np.allclose(image.ijk_to_ras, labels.ijk_to_ras, atol=SAME_GRID_MM)
     if image.voxels.shape != labels.voxels.shape or not same_matrix:
         raise CaseError(f"Image and label of case {case} lie on different grids: resample the label to the image.")

@@ -26,16 +26,18 @@ from SAM3DSegmentLib.geometry import BoolArray, Box
 
 @dataclass(frozen=True)
 class Task:
-    """What one trial depends on, its scan and reference aside.
+    """What one trial depends on.
 
     Attributes:
         method: its name in the report.
         identity: of the very method: a model's SHA-256 with version and device, or the program's version for a rival.
+        data: SHA-256 of the scan and of its label map.
         count: clicks allowed.
     """
 
     method: str
     identity: str
+    data: str
     structure: Structure
     user: User
     count: int
@@ -78,14 +80,14 @@ class Ledger:
 
 
 def entries(path: Path) -> Iterator[tuple[Task, Trial]]:
-    """The trials in a file; half a line is passed over."""
+    """The trials in a file; half a line, or one of an earlier version, is passed over."""
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             content = json.loads(line)
-        except json.JSONDecodeError:
+            task = content["task"]
+            task = Task(**{**task, "structure": Structure(**task["structure"]), "user": User(**task["user"])})
+        except (json.JSONDecodeError, TypeError):
             continue
-        task = content["task"]
-        task = Task(**{**task, "structure": Structure(**task["structure"]), "user": User(**task["user"])})
         yield task, from_json(content, task)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from SAM3DSegmentLib.errors import EngineError
-from SAM3DSegmentLib.evaluation.cases import Structure
+from SAM3DSegmentLib.evaluation.cases import Structure, digest_of_pair
 from SAM3DSegmentLib.evaluation.ledger import Ledger, Task
 from SAM3DSegmentLib.evaluation.predictor import Method
 from SAM3DSegmentLib.evaluation.protocol import Trial, User, evaluate
@@ -65,7 +65,8 @@ def run_share(plan: Plan, contender: Contender, share: Share) -> list[Task]:
     own = set(share.of(plan.structures))
     tasks = []
     for structure in plan.structures:
-        asked = [Task(contender.name, contender.identity, structure, user, plan.count) for user in plan.users]
+        data = digest_of_pair(plan.data, structure.case)
+        asked = [Task(contender.name, contender.identity, data, structure, user, plan.count) for user in plan.users]
         tasks += asked
         due = [task for task in asked if task not in done]
         if not due or structure not in own:

@@ -1,4 +1,4 @@
-"""How an evaluation is shared out among processes that were started together, by `torchrun` or by Slurm."""
+"""How an evaluation is shared out among processes that `torchrun` started together."""
 
 from __future__ import annotations
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from SAM3DSegmentLib.errors import ModelStoreError
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, Model
+from SAM3DSegmentLib.models.header import SHARED_BACKBONE
 from SAM3DSegmentLib.models.store import StoredModel, list_models
+
+FROZEN_WEIGHTS = "These are frozen weights that models stand on: such a model can be loaded now."
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,20 @@ def model_choices() -> dict[str, ModelChoice]:
     }
 
 
-def name_of_file(file: Path) -> str:
-    """Under which name a file in the models folder stands in the list."""
-    return next(model.name for model in list_models() if model.path == file)
+def name_of_file(file: Path) -> str | None:
+    """Under which name a file in the models folder stands in the list; None for frozen weights, which are no choice."""
+    return next((model.name for model in list_models() if model.path == file), None)
+
+
+def checkpoint_among(files: Path) -> Path:
+    """The checkpoint that was chosen: a file, or the one in a folder that holds its frozen weights too.
+
+    Raises:
+        ModelStoreError: the folder holds none, or several.
+    """
+    if files.is_file():
+        return files
+    checkpoints = [file for file in files.iterdir() if not SHARED_BACKBONE.fullmatch(file.stem)]
+    if len(checkpoints) != 1:
+        raise ModelStoreError("Choose one checkpoint at a time, and with it only the frozen weights that it needs.")
+    return checkpoints[0]

@@ -1,4 +1,4 @@
-"""The header of a `.safetensors` checkpoint and the backbone that it names, read with the standard library alone."""
+"""The header of a `.safetensors` checkpoint and what it says of itself, read with the standard library alone."""
 
 from __future__ import annotations
 
@@ -43,9 +43,20 @@ def backbone_of(checkpoint: Path) -> str | None:
 
     A file that is damaged, or not in our format, names none: loading it says what is wrong.
     """
+    backbone = _word(checkpoint, "backbone_sha256")
+    return backbone if backbone and SHARED_BACKBONE.fullmatch(backbone) else None
+
+
+def architecture_of(checkpoint: Path) -> str | None:
+    """The network that a checkpoint holds, "compact" or "sam-adapter"; None where it does not say, as above."""
+    return _word(checkpoint, "architecture")
+
+
+def _word(checkpoint: Path, key: str) -> str | None:
+    """What a checkpoint says of itself under a key."""
     try:
         header, _ = read_header(checkpoint)
-        backbone = json.loads(header["__metadata__"][METADATA_KEY])["backbone_sha256"]
+        word = json.loads(header["__metadata__"][METADATA_KEY])[key]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    return backbone if isinstance(backbone, str) and SHARED_BACKBONE.fullmatch(backbone) else None
+    return word if isinstance(word, str) else None

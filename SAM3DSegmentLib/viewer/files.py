@@ -68,11 +68,11 @@ class FileExchange:
 
     def _upload_to(self, taker: Taker) -> Handler:
         async def answer(request: web.Request) -> web.Response:
-            folder = self._new_folder()
+            folder = self._folder / str(next(self._numbers))
             try:
                 if (request.content_length or 0) > self._limit:
                     raise self._too_large()
-                files = await self._receive(request, folder)
+                files = await self._kept(request, folder)
                 if not files:
                     raise ScanError("The upload held no file: choose a file, or the folder of a DICOM series.")
                 await taker(files[0] if len(files) == 1 else files[0].parent)
@@ -84,6 +84,16 @@ class FileExchange:
             return web.json_response({})
 
         return answer
+
+    async def _kept(self, request: web.Request, folder: Path) -> list[Path]:
+        try:
+            folder.mkdir()
+            return await self._receive(request, folder)
+        except OSError as error:
+            raise ScanError(
+                f"The upload cannot be kept in {self._folder} ({error.strerror or error}): make room there, or open "
+                "the scan by its path."
+            ) from error
 
     async def _receive(self, request: web.Request, folder: Path) -> list[Path]:
         """The files of a form, all in one folder that bears the name of the one that was chosen."""

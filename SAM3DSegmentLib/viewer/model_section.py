@@ -8,7 +8,7 @@ from pathlib import Path
 
 from SAM3DSegmentLib.errors import UserError
 from SAM3DSegmentLib.interaction.background_download import BackgroundDownload
-from SAM3DSegmentLib.interaction.model_choice import model_choices, name_of_file
+from SAM3DSegmentLib.interaction.model_choice import FROZEN_WEIGHTS, checkpoint_among, model_choices, name_of_file
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT
 from SAM3DSegmentLib.models.store import delete_model, import_model, models_folder
 from SAM3DSegmentLib.viewer.panel_state import PanelState
@@ -52,29 +52,37 @@ class ModelSection:
             self._shown.download = 0
 
     def poll(self) -> None:
-        """Show how far a download is, and turn to the model once it is there."""
+        """Show how far a download is; once its model is there it answers, if it is still the chosen one."""
         if not self._download:
             return
         self._shown.download = round(100 * self._download.fraction)
         if not self._download.running:
             download, self._download = self._download, None
             self._shown.download = -1
-            self._list(download.model.name)
+            self._list(self._shown.model)
             if download.message:
                 self._tell(download.message)
-            else:
+            elif self._shown.model == download.model.name:
                 self._changed()
 
     async def import_file(self, path: Path) -> None:
         """Keep a checkpoint under the task that the page names, and turn to it.
 
+        Args:
+            path: of the file, or of a folder that holds the frozen weights that it stands on, too.
+
         Raises:
             UserError: it cannot be taken.
         """
         task = self._shown.import_task or None
-        kept = await asyncio.get_running_loop().run_in_executor(None, lambda: import_model(path, task=task))
-        self._list(name_of_file(kept))
+        kept = await asyncio.get_running_loop().run_in_executor(
+            None, lambda: import_model(checkpoint_among(path), task=task)
+        )
+        name = name_of_file(kept)
+        self._list(name or self._shown.model)
         self._changed()
+        if name is None:
+            self._tell(FROZEN_WEIGHTS)
 
     def delete(self) -> None:
         """Remove the chosen model from the disk."""

@@ -226,7 +226,12 @@ class Page:
                 disabled=(f"!({running}) && !{name.can_download}",),
                 **BUTTON,
             )
-            self._upload("Import...", "Copy a checkpoint file into the models folder.", "import")
+            self._upload(
+                "Import...",
+                "Copy a checkpoint, and the frozen weights that it stands on, into the models folder.",
+                "import",
+                "multiple",
+            )
             v.VBtn(
                 "Delete",
                 title="Delete the chosen model from the disk.",

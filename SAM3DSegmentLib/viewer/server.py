@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from trame.app import get_server
 from trame_server.utils.asynchronous import create_task
 
-from SAM3DSegmentLib.errors import UserError
+from SAM3DSegmentLib.errors import UserError, ViewerError
 from SAM3DSegmentLib.viewer.access import TOKEN_PARAMETER, Access, is_loopback
 from SAM3DSegmentLib.viewer.files import FileExchange
 from SAM3DSegmentLib.viewer.viewer import Viewer
@@ -47,6 +47,9 @@ def run_viewer(options: ViewerOptions, say: Callable[[str], None]) -> None:
 
     Args:
         say: told where the page is, once it is there.
+
+    Raises:
+        ViewerError: the port is taken, or the host none of this computer's.
     """
     # The server's framework reads a command line of its own, and would take ours for it.
     os.environ["TRAME_ARGS"] = f"--server --host {options.host} --port {options.port} --timeout 0"
@@ -73,6 +76,7 @@ def run_viewer(options: ViewerOptions, say: Callable[[str], None]) -> None:
             viewer.follow()
             create_task(begin(viewer, options.scan))
             name = options.host if is_loopback(options.host) else "127.0.0.1"
+            name = f"[{name}]" if ":" in name else name
             address = f"http://{name}:{server.port}/?{TOKEN_PARAMETER}={token}"
             say(welcome(options, address))
             if options.browser:
@@ -82,6 +86,11 @@ def run_viewer(options: ViewerOptions, say: Callable[[str], None]) -> None:
         server.controller.on_server_ready.add(ready)
         try:
             server.start(show_connection_info=False, disable_logging=True)
+        except OSError as error:
+            raise ViewerError(
+                f"The viewer cannot listen on {options.host}, port {options.port} ({error.strerror or error}): choose "
+                "another --port (0 takes any that is free) or --host."
+            ) from error
         finally:
             viewer.close()
 

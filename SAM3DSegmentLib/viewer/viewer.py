@@ -164,8 +164,8 @@ class Viewer:
         self.tell(message)
 
     def _upload_failed(self, reason: str) -> None:
-        """What the server refused, it told already."""
-        if not self.session.status.failed:
+        """What the server refused, it told already, and the page does not wait any more."""
+        if self._shown.busy:
             self.refuse_upload(f"The upload failed ({reason}): try again.")
 
     def _choose_volume(self, node: slicer.vtkMRMLScalarVolumeNode) -> None:

@@ -23,6 +23,7 @@ import slicer.util
 from SAM3DSegmentLib.interaction import background_download
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, Model
 from SAM3DSegmentLib.phantom import Phantom
+from Testing.models.helpers import safetensors
 from Testing.module.helpers import (
     LESION,
     ROOT,
@@ -147,6 +148,28 @@ def test_download_shows_its_progress_is_cancelled_and_goes_on_from_there(
     (stored,) = (tmp_path / "models").glob("*.pth")
     assert stored.read_bytes() == SlowServer.content and ui.modelComboBox.currentData == downloadable.name
     assert not ui.downloadButton.enabled
+
+
+def test_a_download_that_ends_leaves_the_model_that_was_chosen_meanwhile(widget: Any, downloadable: Model) -> None:
+    ui = widget.ui
+    ui.modelComboBox.currentIndex = ui.modelComboBox.findData(downloadable.name)
+    ui.modelComboBox._q.activated.emit(ui.modelComboBox.currentIndex)
+    ui.downloadButton.click()
+    ui.modelComboBox.currentIndex = ui.modelComboBox.findData("compact")
+    ui.modelComboBox._q.activated.emit(ui.modelComboBox.currentIndex)
+    SlowServer.go_on.set()
+    wait(lambda: "(not on" not in ui.modelComboBox.itemText(ui.modelComboBox.findData(downloadable.name)))
+    assert ui.modelComboBox.currentData == "compact"
+
+
+def test_frozen_weights_that_are_imported_are_no_model_to_choose(widget: Any, tmp_path: Path) -> None:
+    content = safetensors(b"weights")
+    frozen = tmp_path / f"{hashlib.sha256(content).hexdigest()}.safetensors"
+    frozen.write_bytes(content)
+    QtModule.QFileDialog.answers.append(str(frozen))
+    widget.ui.importButton.click()
+    assert widget.ui.modelComboBox.currentData == "compact" and "frozen weights" in widget.ui.messageLabel.text
+    assert (tmp_path / "models" / frozen.name).is_file()
 
 
 def test_a_published_checkpoint_is_imported_with_its_task_or_refused_in_one_sentence(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -162,6 +164,14 @@ def test_a_scan_that_cannot_be_opened_is_told_of_in_the_snackbar(ball: User) -> 
     assert ball.viewer.ask("volume") == before
 
 
+def test_the_page_stays_usable_after_an_upload_that_was_cut_off(ball: User, scan: BallScan) -> None:
+    ball.page.route("**/upload", lambda route: route.abort())
+    ball.page.locator("input[type=file]").first.set_input_files(scan.path)
+    sync_api.expect(ball.page.locator(".v-snackbar__content")).to_contain_text("upload failed", timeout=MILLISECONDS)
+    sync_api.expect(ball.page.get_by_role("button", name="Phantom")).to_be_enabled(timeout=MILLISECONDS)
+    ball.page.unroute("**/upload")
+
+
 def test_an_upload_is_opened_and_not_kept(ball: User, scan: BallScan, tmp_path: Path) -> None:
     upload = shutil.copy(scan.path, tmp_path / "uploaded.nii.gz")
     before = ball.viewer.ask("volume")
@@ -178,6 +188,13 @@ def test_an_upload_beyond_the_limit_is_refused(ball: User, tmp_path: Path) -> No
     sync_api.expect(ball.page.locator(".v-snackbar__content")).to_contain_text("larger than 1 MB", timeout=MILLISECONDS)
     assert ball.viewer.ask("volume") == before
     ball.viewer.wait_for_folder_without("large")
+
+
+def test_a_port_that_is_taken_is_told_of_in_one_sentence(user: User) -> None:
+    port = user.viewer.origin.rpartition(":")[2]
+    again = [sys.executable, "-m", "SAM3DSegmentLib.cli", "view", "--no-browser", "--port", port]
+    ended = subprocess.run(again, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2 and "choose another --port" in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_the_token_leaves_the_address_bar(user: User) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from SAM3DSegmentLib.errors import UserError
 from SAM3DSegmentLib.network.compact import INPUT_CHANNELS, CompactNetwork, ResidualBlock, unfold
 from SAM3DSegmentLib.network.reach import REACH_CHANNELS
 from training import configuration as configurations
@@ -92,12 +93,24 @@ def dice_of(
 
 
 def main() -> None:
-    """Run every variant and print the table."""
+    """Read the command line and compare; status 2 with one line where the user's input is at fault."""
     parser = argparse.ArgumentParser(description="Compare variants of the compact network.")
     configurations.add_arguments(parser)
     parser.add_argument("--steps", type=int, default=240, help="of each variant")
     options = parser.parse_args()
-    configuration = configurations.from_options(options)
+    try:
+        compare(configurations.from_options(options), options.steps)
+    except UserError as error:
+        parser.error(str(error))
+
+
+def compare(configuration: Configuration, steps: int) -> None:
+    """Run every variant for so many steps and print the table.
+
+    Raises:
+        CaseError: `source` holds no scans, too few patients, or a scan that cannot be used.
+        ConfigurationError: no `source` is given.
+    """
     training, held_out = split_by_patient(
         find_cases(configuration.layout, configuration.source), VALIDATION_PATIENTS, SPLIT_SEED
     )
@@ -108,7 +121,7 @@ def main() -> None:
             clicks = " / ".join(map(str, VALIDATION_CLICKS))
             print(f"| what | parameters | Dice after {clicks} clicks |\n| --- | --- | --- |", flush=True)
         for variant in VARIANTS:
-            parameters, scores = dice_of(variant, cases, validation, configuration, options.steps, processes)
+            parameters, scores = dice_of(variant, cases, validation, configuration, steps, processes)
             if processes.rank == 0:
                 row = " / ".join(f"{score:.3f}" for score in scores.values())
                 print(f"| {variant.name} | {parameters / 1e6:.1f} M | {row} |", flush=True)
