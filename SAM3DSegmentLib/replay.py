@@ -77,7 +77,8 @@ class Outcome:
     def __str__(self) -> str:
         if self.equal:
             return "equal"
-        return f"differs, Dice {self.dice:.4f}: {'; '.join(self.reasons) or 'the mask was changed after its clicks'}"
+        reasons = self.reasons or ("the mask was changed after its clicks, or made on another scan",)
+        return f"differs, Dice {self.dice:.4f}: {'; '.join(reasons)}"
 
 
 def recorded_segments(segmentation_node: slicer.vtkMRMLSegmentationNode) -> list[RecordedSegment]:

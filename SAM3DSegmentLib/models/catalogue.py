@@ -86,7 +86,7 @@ COMPACT = Model(
 
 SAM_VIT_B = Model(
     name="sam_vit_b",
-    title="SAM ViT-B, the frozen weights below every adapter",
+    title="SAM ViT-B, to train adapters on, or slice by slice",
     kind="sam-backbone",
     file_name="sam_vit_b_01ec64.pth",
     url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",

@@ -135,7 +135,7 @@ def test_a_file_that_is_no_model_is_refused_and_the_panel_stays_usable(ball: Use
 
 def test_a_download_shows_its_progress_and_is_cancelled_or_ends_with_the_model(ball: User, models: Path) -> None:
     ball.unfold("Model")
-    ball.choose("Model", "SAM ViT-B, the frozen weights below every adapter (not on this computer)")
+    ball.choose("Model", "SAM ViT-B, to train adapters on, or slice by slice (not on this computer)")
     sync_api.expect(ball.page.locator(".model-info")).to_contain_text("375 MB", timeout=MILLISECONDS)
     ball.viewer.ask("use_slow_download", 30.0)
     ball.page.get_by_role("button", name="Download").click()
