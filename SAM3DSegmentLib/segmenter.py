@@ -165,6 +165,8 @@ class Segmenter:
         holding = before.tiles_holding(newest)
         if holding:
             field = self._redecode(before, holding, clicks, request)
+        elif not clicks[-1].include:
+            return before.settled(self._native(clicks))
         else:
             field = self._reach(before, newest, clicks, request)
         return self._grow(self._zoom(field, clicks, request), clicks, request)

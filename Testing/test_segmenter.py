@@ -140,6 +140,14 @@ def test_a_long_list_costs_no_more_than_its_newest_click_where_few_answers_are_k
         assert len(decoder.asked) == asked + 1
 
 
+def test_an_exclude_click_where_no_crop_lies_changes_nothing() -> None:
+    volume, decoder = ball_volume(8, shape=(60, 300, 300)), BrightnessDecoder()
+    segmenter, include = Segmenter(volume, decoder), Click(middle(volume))
+    before, asked = segmenter.segment([include]).mask_on(volume.voxels.shape), len(decoder.asked)
+    after = segmenter.segment([include, Click(volume.ras((2, 5, 5)), include=False)]).mask_on(volume.voxels.shape)
+    assert (after == before).all() and len(decoder.asked) == asked
+
+
 def test_a_far_exclude_click_pulls_no_crop_away_from_the_object() -> None:
     voxels = np.zeros((20, 20, 400), np.float32)
     voxels[5:15, 5:15, 5:60] = 1
