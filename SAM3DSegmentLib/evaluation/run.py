@@ -63,10 +63,11 @@ def run_share(plan: Plan, contender: Contender, share: Share) -> list[Task]:
     ledger = Ledger(plan.out, share.rank)
     done = ledger.trials()
     own = set(share.of(plan.structures))
+    digests = {case: digest_of_pair(plan.data, case) for case in {structure.case for structure in plan.structures}}
     tasks = []
     for structure in plan.structures:
-        data = digest_of_pair(plan.data, structure.case)
-        asked = [Task(contender.name, contender.identity, data, structure, user, plan.count) for user in plan.users]
+        method = contender.name, contender.identity, digests[structure.case]
+        asked = [Task(*method, structure, user, plan.count) for user in plan.users]
         tasks += asked
         due = [task for task in asked if task not in done]
         if not due or structure not in own:

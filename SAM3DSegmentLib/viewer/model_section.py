@@ -20,11 +20,11 @@ class ModelSection:
     Args:
         chosen: the model to begin with: a name, or the path of a checkpoint.
         changed: called when another file is behind the chosen model.
-        tell: called with a sentence about a failure.
+        tell: called with a sentence for the user and whether it tells of a failure.
     """
 
     def __init__(
-        self, shown: PanelState, chosen: str, changed: Callable[[], None], tell: Callable[[str], None]
+        self, shown: PanelState, chosen: str, changed: Callable[[], None], tell: Callable[[str, bool], None]
     ) -> None:
         self._shown = shown
         self._changed = changed
@@ -61,7 +61,7 @@ class ModelSection:
             self._shown.download = -1
             self._list(self._shown.model)
             if download.message:
-                self._tell(download.message)
+                self._tell(download.message, True)
             elif self._shown.model == download.model.name:
                 self._changed()
 
@@ -82,14 +82,14 @@ class ModelSection:
         self._list(name or self._shown.model)
         self._changed()
         if name is None:
-            self._tell(FROZEN_WEIGHTS)
+            self._tell(FROZEN_WEIGHTS, False)
 
     def delete(self) -> None:
         """Remove the chosen model from the disk."""
         try:
             delete_model(self._shown.model)
         except UserError as error:
-            self._tell(str(error))
+            self._tell(str(error), True)
             return
         self._list(COMPACT.name)
         self._changed()

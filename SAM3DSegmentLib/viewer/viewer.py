@@ -153,9 +153,9 @@ class Viewer:
         except UserError as error:
             self.tell(str(error))
 
-    def tell(self, message: str) -> None:
-        """Show the user a sentence about a failure."""
-        self._act(lambda: self.session.say(message, failed=True))
+    def tell(self, message: str, failed: bool = True) -> None:
+        """Show the user a sentence, by default about a failure."""
+        self._act(lambda: self.session.say(message, failed))
 
     def refuse_upload(self, message: str) -> None:
         """Tell the user why an upload was not taken; the page waits for it no more."""

@@ -36,7 +36,8 @@ class Mixture:
     anatomy: float = 0.16
 
 
-SHIPPED = Mixture()
+RECIPE = Mixture()
+"""What `make train-compact` draws from; the model card tells what the shipped weights saw."""
 
 EARLY_SIZE, EARLY_SHARE = 48, 0.75
 """Edge in voxels of the crops of the first steps, and how many those are: they cost less than half as much."""
@@ -56,7 +57,7 @@ class Samples(Dataset[Sample]):
         steps: int,
         together: int,
         seed: int,
-        mixture: Mixture = SHIPPED,
+        mixture: Mixture = RECIPE,
         size: int | None = None,
     ) -> None:
         self.cases = cases

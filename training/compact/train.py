@@ -29,7 +29,7 @@ from SAM3DSegmentLib.network.compact_predictor import save_compact
 from SAM3DSegmentLib.network.metadata import Metadata
 from SAM3DSegmentLib.network.tensor_files import check_tensors, read_safetensors, shapes_of
 from training.compact.clicked_batch import VALIDATION_CLICKS, ClickedBatch, validate
-from training.compact.samples import SHIPPED, Samples, split_by_patient, validation_samples
+from training.compact.samples import RECIPE, Samples, split_by_patient, validation_samples
 from training.compact.sarcoma import load_case
 from training.configuration import Configuration
 from training.layouts import SourceCase, find_cases
@@ -183,8 +183,8 @@ def metadata(trainer: Trainer, together: int, training: list[SourceCase], scores
     configuration, start = trainer.configuration, trainer.start
     patients = {case.patient for case in training}
     learned_from = (
-        f"{trainer.step} steps of {together} crops: tumours ({SHIPPED.tumours:.0%}), implanted lesions "
-        f"({SHIPPED.implanted:.0%}) and anatomy ({SHIPPED.anatomy:.0%}) in {len(training)} scans of "
+        f"{trainer.step} steps of {together} crops: tumours ({RECIPE.tumours:.0%}), implanted lesions "
+        f"({RECIPE.implanted:.0%}) and anatomy ({RECIPE.anatomy:.0%}) in {len(training)} scans of "
         f"{len(patients)} patients, and synthetic volumes"
     )
     if start:

@@ -22,7 +22,7 @@ from SAM3DSegmentLib.network.compact import INPUT_CHANNELS, CompactNetwork, Resi
 from SAM3DSegmentLib.network.reach import REACH_CHANNELS
 from training import configuration as configurations
 from training.compact.clicked_batch import VALIDATION_CLICKS, ClickedBatch, validate
-from training.compact.samples import SHIPPED, Mixture, Sample, Samples, split_by_patient, validation_samples
+from training.compact.samples import RECIPE, Mixture, Sample, Samples, split_by_patient, validation_samples
 from training.compact.sarcoma import Case, load_case
 from training.compact.train import SPLIT_SEED, VALIDATION_CROPS, VALIDATION_PATIENTS, Trainer
 from training.configuration import Configuration
@@ -59,11 +59,11 @@ class Variant:
 
     name: str
     network: Callable[[], CompactNetwork] = CompactNetwork
-    mixture: Mixture = SHIPPED
+    mixture: Mixture = RECIPE
 
 
 VARIANTS = (
-    Variant("shipped layout and data"),
+    Variant("the recipe as it is"),
     Variant("half the channels", lambda: CompactNetwork((16, 32, 64, 96))),
     Variant("clicks join late", LateFusion),
     Variant("synthetic volumes alone", mixture=Mixture(0, 0, 0)),
