@@ -67,6 +67,12 @@ class Field:
         """The tiles that hold a native index."""
         return [offset for offset in self.tiles if (crop := self.tile_crop(offset)).holds(crop.position(index))]
 
+    def holds(self, index: Point) -> bool:
+        """Whether a native index lies in the mask."""
+        voxel = tuple(np.rint(self.canvas.position(index)).astype(int))
+        within = all(0 <= v < n for v, n in zip(voxel, self.canvas.shape, strict=True))
+        return within and bool(self.logits[voxel] > 0)
+
     def offset_near(self, index: Point) -> Index:
         """The offset of the tile, present or not, whose middle is nearest to a native index."""
         d, h, w = (round((c - self.edge / 2) / self.stride) * self.stride for c in self.base.position(index))

@@ -1,32 +1,33 @@
-"""The zoom level in which the first click finds its object."""
+"""Which zoom level shows the clicked object: what the first click tells, and what exclude clicks after it tell."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from SAM3DSegmentLib.field import Field
-
-CONFIDENT = 0.86
-"""The zoom levels are looked at from the finest on until an answer is this confident."""
-
-COARSEST_GUESS = 3.0
-"""Millimetres; a coarser zoom level is looked at only for an object that outgrows this one."""
+from SAM3DSegmentLib.geometry import Point
+from SAM3DSegmentLib.morphology import relative_depth
 
 FULL_SHARE = 0.8
 """An object whose longest side takes more than this share of the crop has outgrown it."""
 
-SMALL_SHARE = 0.4
-"""An object whose longest side takes less than this share of the crop may be shown better by a finer zoom level."""
+ROOMY_SHARE = 0.53
+"""An object whose longest side takes more than this share of the finest crop is taken from the next coarser one."""
 
-CONFIRMED = 0.5
-"""The Dice with the answer of the next coarser zoom level from which on an answer counts as confirmed."""
+UNCONFIRMED = 3.0
+"""Millimetres; from this voxel size on an object that fits need not fit in the next coarser level too."""
+
+TOO_LARGE = 0.6
+"""How deep in what a coarser level's object has beyond a finer level's an exclude click speaks for the latter."""
 
 
 def first_look(look: Callable[[int], Field], levels: Sequence[float], shape: tuple[int, ...]) -> Field:
-    """The finest zoom level in which the object fits and the network is sure of it, else the surest.
+    """The finest zoom level in which the object fits, and in the next coarser one as well.
 
-    Where the object is small in that level, the finest one that the next coarser confirms is taken instead: the network
-    is seldom sure of small objects, and a crop much too large for its object often shows another one.
+    The network finds an object of about half a crop's width in every level: a piece of the lesion where the level is
+    much too fine, the organ around it where it is much too coarse. What fits in one level and outgrows the next one
+    is such a piece. From `UNCONFIRMED` on the first level in which the object fits is taken; where there is none, the
+    coarsest.
 
     Args:
         look: answers the first click in one crop of a zoom level, given by its number.
@@ -34,20 +35,44 @@ def first_look(look: Callable[[int], Field], levels: Sequence[float], shape: tup
         shape: of the volume (K, J, I).
     """
     looks: list[Field] = []
-    fitting: list[Field] = []
     for level, spacing in enumerate(levels):
-        field = look(level)
-        looks.append(field)
-        if not outgrown(field, shape):
-            fitting.append(field)
-            if field.confidence >= CONFIDENT or spacing >= COARSEST_GUESS:
-                break
-    surest = max(fitting, key=lambda field: field.confidence, default=looks[-1])
-    if surest.longest_side() < SMALL_SHARE * surest.edge:
-        for finer in fitting[: fitting.index(surest)]:
-            if finer.agreement(looks[finer.level + 1]) >= CONFIRMED:
-                return finer
-    return surest
+        looks.append(look(level))
+        if outgrown(looks[level], shape):
+            continue
+        if level and not outgrown(looks[level - 1], shape):
+            found = looks[level - 1]
+            roomy = level == 1 and found.longest_side() > ROOMY_SHARE * found.edge
+            return looks[level] if roomy else found
+        if spacing >= UNCONFIRMED:
+            return looks[level]
+    return looks[-1]
+
+
+def second_look(
+    before: Field, look: Callable[[int], Field], shape: tuple[int, ...], clicks: Sequence[tuple[Point, bool]]
+) -> Field:
+    """The object of a finer zoom level, where an exclude click says that it is the one meant; else `before`.
+
+    Who clicked on a lesion and sees the organ around it excludes a place deep in what the two differ by; who sees the
+    lesion leak excludes one near its border. What has grown over several crops is left as it is.
+
+    Args:
+        before: the answer to all clicks but the newest.
+        look, shape: as for `first_look`.
+        clicks: native index (k, j, i) and whether it includes, in order.
+    """
+    newest, include = clicks[-1]
+    if include or not before.holds(newest) or len(before.tiles) > 1:
+        return before
+    voxel = before.canvas.position(newest)
+    for level in reversed(range(before.level)):
+        finer = look(level)
+        if outgrown(finer, shape) or any(finer.holds(index) is not sign for index, sign in clicks):
+            continue
+        surplus = (before.logits > 0) & (finer.logits_on(before.canvas) <= 0)
+        if relative_depth(surplus, voxel) > TOO_LARGE:
+            return finer
+    return before
 
 
 def outgrown(field: Field, shape: tuple[int, ...]) -> bool:

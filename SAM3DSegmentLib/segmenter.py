@@ -5,19 +5,17 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from SAM3DSegmentLib.clicks import Click
+from SAM3DSegmentLib.crop_answers import CropAnswers, Decoder, Request
 from SAM3DSegmentLib.errors import ClickTooFarError, NoIncludeClickError
 from SAM3DSegmentLib.field import Field, one_tile
-from SAM3DSegmentLib.first_look import first_look
-from SAM3DSegmentLib.geometry import BoolArray, Box, Crop, Float32Array, Index, Point, Volume, trim
+from SAM3DSegmentLib.first_look import first_look, second_look
+from SAM3DSegmentLib.geometry import BoolArray, Box, Float32Array, Index, Point, Volume, trim
 from SAM3DSegmentLib.morphology import deepest, foothold
 from SAM3DSegmentLib.prediction import Prediction, with_voxel
-from SAM3DSegmentLib.specification import Specification
 from SAM3DSegmentLib.start import field_of_mask
 
 SETTLED_CLICKS = 5
@@ -32,39 +30,18 @@ SMALL_SHARE = 0.25
 ROOM_SHARE = 0.8
 """Clicks and mask must fit into this share of a crop's edge when it is laid around them."""
 
+SECOND_LOOKS = 4
+"""Up to so many clicks a finer zoom level's object may take the place of the one that was found first."""
+
 FIELDS_KEPT = 64_000_000
 """Bytes of answers to earlier lists of clicks that are kept for undo and redo."""
 
-CROPS_KEPT = 8
+LOOKS_KEPT = 8
 TILE_LIMIT = 27
 """Crops that one object may take; beyond it the mask ends where the last crop does, and says so."""
 
 CANVAS_LIMIT = 320**3
 """Voxels of the box around all crops of one object: 27 crops of 128 voxels fill a cube of that many."""
-
-
-class Decoder(Protocol):
-    """What the segmenter asks of the engine (`engine.client.Engine`)."""
-
-    @property
-    def specification(self) -> Specification: ...
-
-    def decode(
-        self,
-        crop: Float32Array,
-        clicks: Sequence[tuple[Point, bool]],
-        previous: Float32Array | None,
-        cancelled: threading.Event | None = None,
-        progress: Callable[[float], None] | None = None,
-    ) -> Float32Array: ...
-
-
-@dataclass(frozen=True)
-class Request:
-    """How one evaluation is called off, and told of."""
-
-    cancelled: threading.Event | None = None
-    progress: Callable[[float], None] | None = None
 
 
 class Segmenter:
@@ -77,10 +54,10 @@ class Segmenter:
     def __init__(self, volume: Volume, decoder: Decoder) -> None:
         volume.validate_intensities()
         self.volume = volume
-        self._decoder = decoder
+        self._crops = CropAnswers(volume, decoder)
         self._starts: dict[tuple[Click, ...], tuple[Field, Prediction]] = {}
         self._fields: OrderedDict[tuple[Click, ...], Field] = OrderedDict()
-        self._crops: OrderedDict[Crop, Float32Array] = OrderedDict()
+        self._looks: OrderedDict[tuple[tuple[Click, ...], int], Field] = OrderedDict()
 
     def segment(
         self,
@@ -128,8 +105,8 @@ class Segmenter:
         """
         if clicks in self._starts and self._starts[clicks][1].mask is mask:
             return
-        field = field_of_mask(self.volume, self._levels, self._size, box, mask, clicks)
-        prediction = Prediction(box, mask, self._levels[field.level], len(field.tiles), limited=False)
+        field = field_of_mask(self.volume, self._crops.levels, self._crops.size, box, mask, clicks)
+        prediction = Prediction(box, mask, self._crops.levels[field.level], len(field.tiles), limited=False)
         self._starts[clicks] = field, prediction
         for later in [known for known in self._fields if known[: len(clicks)] == clicks]:
             del self._fields[later]
@@ -143,45 +120,49 @@ class Segmenter:
         box, mask = field.canvas.paste_positive(field.logits, self.volume.voxels.shape)
         for click in clicks:
             box, mask = with_voxel(box, mask, self.volume.index(click.ras), click.include)
-        return Prediction(*trim(box, mask), self._levels[field.level], len(field.tiles), field.limited)
-
-    @property
-    def _levels(self) -> tuple[float, ...]:
-        return self._decoder.specification.spacings
-
-    @property
-    def _size(self) -> int:
-        return self._decoder.specification.crop_size
+        return Prediction(*trim(box, mask), self._crops.levels[field.level], len(field.tiles), field.limited)
 
     def _next_field(self, before: Field | None, clicks: tuple[Click, ...], request: Request) -> Field:
         """The answer to the clicks, given the answer to all but the last."""
-        newest = self.volume.continuous_index(clicks[-1].ras)
         if before is None:
-            first = next(self.volume.continuous_index(click.ras) for click in clicks if click.include)
-            found = first_look(
-                lambda level: self._look(level, first, None, clicks, request), self._levels, self.volume.voxels.shape
-            )
+            found = first_look(self._first_looks(clicks, request), self._crops.levels, self.volume.voxels.shape)
             return self._grow(found, clicks, request)
+        newest = self.volume.continuous_index(clicks[-1].ras)
+        if len(clicks) <= SECOND_LOOKS and not longest_beginning(self._starts, clicks):
+            looks = self._first_looks(clicks, request)
+            before = second_look(before, looks, self.volume.voxels.shape, self._crops.native(clicks))
         holding = before.tiles_holding(newest)
         if holding:
             field = self._redecode(before, holding, clicks, request)
         elif not clicks[-1].include:
-            return before.settled(self._native(clicks))
+            return before.settled(self._crops.native(clicks))
         else:
             field = self._reach(before, newest, clicks, request)
         return self._grow(self._zoom(field, clicks, request), clicks, request)
-
-    def _crop(self, level: int, centre: Point) -> Crop:
-        return self.volume.crop_around(self.volume.ras(centre), self._levels[level], (self._size,) * 3)
 
     def _look(
         self, level: int, centre: Point, before: Field | None, clicks: tuple[Click, ...], request: Request
     ) -> Field:
         """One crop of a zoom level around a native index."""
-        crop = self._crop(level, centre)
+        crop = self._crops.around(level, centre)
         previous = before.logits_on(crop) if before else None
-        logits = self._decode(crop, self._placed(crop, clicks), previous, request)
-        return one_tile(level, crop, logits).settled(self._native(clicks))
+        logits = self._crops.answer(crop, self._crops.placed(crop, clicks), previous, request)
+        return one_tile(level, crop, logits).settled(self._crops.native(clicks))
+
+    def _first_looks(self, clicks: tuple[Click, ...], request: Request) -> Callable[[int], Field]:
+        """What each zoom level shows of the first include click, and of the exclude clicks before it."""
+        count = next(n for n, click in enumerate(clicks, 1) if click.include)
+        beginning = clicks[:count]
+        centre = self.volume.continuous_index(beginning[-1].ras)
+
+        def look(level: int) -> Field:
+            if (beginning, level) not in self._looks:
+                self._looks[beginning, level] = self._look(level, centre, None, beginning, request)
+                if len(self._looks) > LOOKS_KEPT:
+                    self._looks.popitem(last=False)
+            return self._looks[beginning, level]
+
+        return look
 
     def _redecode(self, before: Field, holding: Sequence[Index], clicks: tuple[Click, ...], request: Request) -> Field:
         """The same crops, those that hold the newest click evaluated again.
@@ -192,34 +173,34 @@ class Segmenter:
         changed = {}
         for offset in holding:
             crop = before.tile_crop(offset)
-            placed = self._placed(crop, clicks)
+            placed = self._crops.placed(crop, clicks)
             if not any(include for _, include in placed):
-                includes = [crop.position(index) for index, include in self._native(clicks) if include]
+                includes = [crop.position(index) for index, include in self._crops.native(clicks) if include]
                 found = before.logits_on(crop) > 0
                 if not found.any():
                     continue
                 placed = [(foothold(found, includes), True), *placed]
-            changed[offset] = self._decode(crop, placed, before.tiles[offset].astype(np.float32), request)
-        return before.with_tiles(changed).settled(self._native(clicks))
+            changed[offset] = self._crops.answer(crop, placed, before.tiles[offset].astype(np.float32), request)
+        return before.with_tiles(changed).settled(self._crops.native(clicks))
 
     def _reach(self, before: Field, newest: Point, clicks: tuple[Click, ...], request: Request) -> Field:
         """A click outside every crop: the zoom level that holds mask and clicks, or another crop beside the others."""
         low, high = self._extent(before, clicks)
-        for level in range(before.level, len(self._levels)):
+        for level in range(before.level, len(self._crops.levels)):
             if self._fits(low, high, level):
                 return self._look(level, tuple((low + high) / 2), before, clicks, request)
         offset = before.offset_near(newest)
         crop = before.tile_crop(offset)
-        placed = self._placed(crop, clicks)
+        placed = self._crops.placed(crop, clicks)
         if len(before.tiles) >= TILE_LIMIT or not any(include for _, include in placed):
-            return before.settled(self._native(clicks))
+            return before.settled(self._crops.native(clicks))
         if before.voxels_with([offset]) > CANVAS_LIMIT:
             raise ClickTooFarError(
                 "The newest click lies too far from the rest of this tumour: take it back and begin another tumour for "
                 "it (Next tumour)."
             )
-        return before.with_tiles({offset: self._decode(crop, placed, before.logits_on(crop), request)}).settled(
-            self._native(clicks)
+        return before.with_tiles({offset: self._crops.answer(crop, placed, before.logits_on(crop), request)}).settled(
+            self._crops.native(clicks)
         )
 
     def _zoom(self, field: Field, clicks: tuple[Click, ...], request: Request) -> Field:
@@ -232,15 +213,15 @@ class Segmenter:
             low, high = self._extent(field, clicks)
             if field.reached_offsets(self.volume.voxels.shape):
                 level, zoomed_out = field.level + 1, True
-            elif not zoomed_out and field.longest_side() < SMALL_SHARE * self._size:
+            elif not zoomed_out and field.longest_side() < SMALL_SHARE * self._crops.size:
                 level = field.level - 1
             else:
                 break
             finer_does_not_fit = level < field.level and not self._fits(low, high, level)
-            if not 0 <= level < len(self._levels) or finer_does_not_fit:
+            if not 0 <= level < len(self._crops.levels) or finer_does_not_fit:
                 break
             centre = tuple((low + high) / 2)
-            if not any(include for _, include in self._placed(self._crop(level, centre), clicks)):
+            if not any(include for _, include in self._crops.placed(self._crops.around(level, centre), clicks)):
                 break  # far clicks pull the crop away from the object
             looked = self._look(level, centre, field, clicks, request)
             if zoomed_out and len(clicks) > SETTLED_CLICKS and field.agreement(looked) < SETTLED_AGREEMENT:
@@ -258,17 +239,17 @@ class Segmenter:
             if room <= 0 or field.voxels_with(layer[:room]) > CANVAS_LIMIT:
                 return field.with_limit()
             answers = {offset: self._beyond(field, offset, clicks, request) for offset in layer[:room]}
-            field = field.with_tiles(answers).settled(self._native(clicks))
+            field = field.with_tiles(answers).settled(self._crops.native(clicks))
 
     def _beyond(self, field: Field, offset: Index, clicks: tuple[Click, ...], request: Request) -> Float32Array:
         """The answer of a further crop: where no include click lies in it, the mask's own overlap names the object."""
         crop = field.tile_crop(offset)
-        placed = self._placed(crop, clicks)
+        placed = self._crops.placed(crop, clicks)
         previous = field.logits_on(crop)
         if not any(include for _, include in placed):
             d, h, w = deepest(previous > 0)
             placed = [*placed, ((float(d), float(h), float(w)), True)]
-        return self._decode(crop, placed, previous, request)
+        return self._crops.answer(crop, placed, previous, request)
 
     def _extent(self, field: Field, clicks: tuple[Click, ...]) -> tuple[Float32Array, Float32Array]:
         """Lowest and highest native index (k, j, i) of mask and clicks."""
@@ -280,27 +261,7 @@ class Segmenter:
 
     def _fits(self, low: Float32Array, high: Float32Array, level: int) -> bool:
         millimetres = (high - low) * np.asarray(self.volume.spacing)
-        return bool(millimetres.max() <= ROOM_SHARE * self._size * self._levels[level])
-
-    def _native(self, clicks: tuple[Click, ...]) -> list[tuple[Point, bool]]:
-        return [(self.volume.continuous_index(click.ras), click.include) for click in clicks]
-
-    def _placed(self, crop: Crop, clicks: tuple[Click, ...]) -> list[tuple[Point, bool]]:
-        """The clicks that lie in a crop, in its voxels."""
-        placed = [(crop.position(index), include) for index, include in self._native(clicks)]
-        return [(position, include) for position, include in placed if crop.holds(position)]
-
-    def _decode(
-        self, crop: Crop, placed: list[tuple[Point, bool]], previous: Float32Array | None, request: Request
-    ) -> Float32Array:
-        voxels = self._crops.get(crop)
-        if voxels is None:
-            specification = self._decoder.specification
-            voxels = specification.intensity.apply(*crop.cut(self.volume.voxels, specification.antialias))
-            self._crops[crop] = voxels
-            if len(self._crops) > CROPS_KEPT:
-                self._crops.popitem(last=False)
-        return self._decoder.decode(voxels, placed, previous, request.cancelled, request.progress)
+        return bool(millimetres.max() <= ROOM_SHARE * self._crops.size * self._crops.levels[level])
 
 
 def longest_beginning(lists: Iterable[tuple[Click, ...]], clicks: Sequence[Click]) -> tuple[Click, ...]:

@@ -186,7 +186,7 @@ def time_loading(folder: Path, crop) -> dict[str, float]:
 
 
 def compare_precision(folder: Path, crop) -> dict[str, float]:
-    """Dice of half precision with float32 on case A and on a crop around a tumour; emulated where nothing is fast."""
+    """Dice of half precision with float32 on case A and a crop around a tumour; a GPU's, emulated, without one."""
     import torch
 
     from SAM3DSegmentLib.evaluation.metrics import dice
@@ -211,7 +211,7 @@ def compare_precision(folder: Path, crop) -> dict[str, float]:
     figures = {}
     for name, voxels in crops.items():
         masks = []
-        for dtype in (None, fast or torch.bfloat16):
+        for dtype in (None, fast or torch.float16):
             predictor = AdapterPredictor(network, specification, device, dtype)
             with nullcontext() if fast else RoundedProducts():
                 encoding = predictor.encode(voxels, lambda fraction: None)

@@ -125,6 +125,23 @@ def test_answer_to_a_click_is_that_of_the_package_on_the_same_slice(
     assert torch.allclose(logits[80, 1:-1, 1:-1], wanted[1:-1, 1:-1], atol=1e-4)
 
 
+@pytest.mark.usefixtures("unfollowed")
+def test_a_slice_that_half_precision_cannot_hold_is_encoded_in_float32(
+    encoding: Any, network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sam = empty_sam(tiny_state(), Path("tiny"))
+    with torch.no_grad():
+        sam.image_encoder.blocks[0].mlp.lin1.weight.mul_(1e7)  # 65,504 is the largest number in float16
+    answers = []
+    for dtype in (None, torch.float16):
+        monkeypatch.setattr(sam_slices, "compute_dtype", lambda device, dtype=dtype: dtype)
+        slices = SamSlices(sam, network.specification, CPU)
+        fresh = SliceEncodings(encoding.slices)
+        answers.append(slices.decode(fresh, [CropClick((80.0, 50.0, 30.0), True)], None, no_progress))
+    assert torch.isfinite(answers[0]).all()
+    assert torch.equal(*answers)
+
+
 def test_object_is_followed_through_the_slices_until_it_ends(following: tuple[SamSlices, Any, Disc]) -> None:
     network, encoding, decoder = following
     logits = network.decode(encoding, [CropClick((80.0, 80.0, 80.0), True)], None, no_progress)

@@ -1,12 +1,14 @@
-"""Connected components without scipy are those of scipy."""
+"""Operations on masks without scipy agree with scipy."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
-from SAM3DSegmentLib.morphology import connected_to
+from SAM3DSegmentLib.morphology import connected_to, relative_depth
 
 
 @pytest.mark.parametrize("smoothness", [0, 1, 3])
@@ -23,3 +25,21 @@ def test_components_with_a_seed_are_kept_and_no_others(smoothness: float) -> Non
 def test_nothing_is_connected_in_an_empty_mask() -> None:
     empty = np.zeros((3, 4, 5), bool)
     assert not connected_to(empty, ~empty).any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_relative_depth_is_near_the_euclidean_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.standard_normal((30, 36, 40)), 4)
+    mask = noise > np.quantile(noise, 0.6)
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
+    voxels = rng.integers(0, mask.shape, (20, 3))
+    for d, h, w in voxels:
+        expected = depth[d, h, w] / depth.max()
+        assert relative_depth(mask, (d, h, w)) == pytest.approx(expected, abs=0.06 + 1.2 / depth.max())
+        assert (relative_depth(mask, (d, h, w)) > 0) is bool(mask[d, h, w])
+
+
+def test_nothing_is_deep_in_an_empty_mask() -> None:
+    assert relative_depth(np.zeros((4, 4, 4), bool), (1, 2, 3)) == 0

@@ -54,6 +54,38 @@ def test_half_precision_gives_the_mask_of_float32(dtype: torch.dtype, crop: Call
     assert dice((exact > 0).numpy(), (rounded > 0).numpy()) >= 0.99
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_half_precision_cannot_hold_is_computed_in_float32(
+    dtype: torch.dtype, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = random_network()
+    with torch.no_grad():
+        network.encoder.blocks[3].mlp.lin1.weight.mul_(1e6)  # 65,504 is the largest number in float16
+    exact, mended = (predictor_of(network, dtype=kind) for kind in (None, dtype))
+    crop = random_crop()
+    answers = [p.decode(p.encode(crop, ignore), [CLICK], None, ignore) for p in (exact, mended)]
+    assert torch.isfinite(answers[1]).all()
+    if dtype == torch.float16:
+        assert torch.equal(*answers)
+    assert [r.message for r in caplog.records] == (
+        ["torch.float16 cannot hold what this network computes: going on with float32, slower."]
+        if dtype == torch.float16
+        else []
+    )
+
+
+def test_a_click_that_half_precision_cannot_answer_is_answered_in_float32() -> None:
+    network = random_network()
+    short = predictor_of(network, dtype=torch.float16)
+    encoding = short.encode(random_crop(), ignore)
+    with torch.no_grad():
+        network.prompt.transformer.layers[0].mlp.lin1.weight.mul_(1e7)
+    answer = short.decode(encoding, [CLICK], None, ignore)
+    again = short.decode(encoding, [CLICK], None, ignore)
+    assert torch.isfinite(answer).all()
+    assert torch.equal(answer, again)
+
+
 @pytest.mark.parametrize(("told", "expected"), [({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, None)])
 def test_a_cpu_computes_in_bfloat16_only_where_it_has_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, told: dict[str, bool], expected: torch.dtype | None

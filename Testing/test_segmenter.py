@@ -72,6 +72,49 @@ def test_a_settled_object_is_not_lost_to_a_coarser_level_but_grows_beside() -> N
     assert dice(prediction.mask, prediction.box, voxels > 0.3) > 0.9
 
 
+class LesionOrOrgan(BrightnessDecoder):
+    """Takes a lesion that is shown by so many voxels, else the organ around it."""
+
+    def __init__(self, enough: int) -> None:
+        super().__init__()
+        self.enough = enough
+
+    def threshold(self, crop: Float32Array, clicks: int) -> float:
+        return 0.75 if np.count_nonzero(crop > 0.75) > self.enough else 0.25
+
+
+def lesion_in_an_organ(radius: float) -> Volume:
+    """A ball of brightness 1 and so many mm in one of 0.5 and 30 mm; voxels of 1 mm."""
+    organ, lesion = (ball_volume(r, (1.0, 1.0, 1.0), (120, 120, 120)) for r in (30, radius))
+    return Volume((organ.voxels + lesion.voxels) / 2, organ.ijk_to_ras)
+
+
+@pytest.mark.parametrize(("away", "found"), [(18, "the lesion"), (29, "the organ")])
+def test_an_exclude_click_deep_in_an_organ_finds_the_lesion_that_was_meant(away: float, found: str) -> None:
+    volume = lesion_in_an_organ(5)
+    lesion, organ = volume.voxels > 0.75, volume.voxels > 0.25
+    first = Click(middle(volume))
+    clicks = [first, Click(tuple(np.add(first.ras, (0, away, 0))), include=False)]
+    segmenter = Segmenter(volume, LesionOrOrgan(400))
+    prediction = segmenter.segment([first])
+    assert dice(prediction.mask, prediction.box, organ) > 0.9
+    prediction = segmenter.segment(clicks)
+    assert dice(prediction.mask, prediction.box, {"the lesion": lesion, "the organ": organ}[found]) > 0.9
+    at_once = Segmenter(volume, LesionOrOrgan(400)).segment(clicks)
+    assert at_once.box == prediction.box
+    assert np.array_equal(at_once.mask, prediction.mask)
+
+
+def test_a_loaded_mask_is_not_given_up_for_another_levels_object() -> None:
+    volume = lesion_in_an_organ(5)
+    segmenter = Segmenter(volume, LesionOrOrgan(400))
+    organ = volume.voxels > 0.25
+    first = Click(middle(volume))
+    segmenter.start_from((first,), (slice(0, 120),) * 3, organ)
+    prediction = segmenter.segment([first, Click(tuple(np.add(first.ras, (0, 18, 0))), include=False)])
+    assert dice(prediction.mask, prediction.box, organ) > 0.9
+
+
 def test_growth_ends_at_its_limit_and_says_so() -> None:
     volume = ball_volume(58)
     prediction = Segmenter(volume, BrightnessDecoder((0.8,))).segment([Click(middle(volume))])

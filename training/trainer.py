@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from SAM3DSegmentLib.errors import CaseError
-from SAM3DSegmentLib.network.adapter_predictor import compute_dtype
+from SAM3DSegmentLib.network.adapter_predictor import is_fast_at_bfloat16
 from SAM3DSegmentLib.network.metadata import Metadata
 from training.adapters import prepare_to_train, trained_parameters
 from training.best_checkpoint import frozen_of_run, save_best, save_start
@@ -74,7 +74,7 @@ class Trainer:
         )
         if state is not None:
             self._go_on_from(state)
-        bf16 = configuration.precision == "bf16" and compute_dtype(processes.device) == torch.bfloat16
+        bf16 = configuration.precision == "bf16" and is_fast_at_bfloat16(processes.device)
         self._precision = torch.autocast(processes.device.type, torch.bfloat16, enabled=bf16)
 
     @property

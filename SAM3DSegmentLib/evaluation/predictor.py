@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from SAM3DSegmentLib.clicks import Click
+from SAM3DSegmentLib.crop_answers import Decoder
 from SAM3DSegmentLib.geometry import BoolArray, Volume
-from SAM3DSegmentLib.segmenter import Decoder, Segmenter
+from SAM3DSegmentLib.segmenter import Segmenter
 
 Predictor = Callable[[tuple[Click, ...]], BoolArray]
 """From an ordered list of clicks to the mask [K, J, I] on the volume's native grid; may cache between calls."""

@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 class AdapterPredictor:
     """`PromptableNetwork` on a `SamAdapter`.
 
-    Out of GPU memory, it goes on with fewer attention windows at once, and at last on the CPU.
+    Out of GPU memory, it goes on with fewer attention windows at once, and at last on the CPU. Where half precision
+    cannot hold what a network computes, it goes on in float32.
 
     Args:
         dtype: of the products in autocast; None for plain float32.
@@ -42,9 +43,15 @@ class AdapterPredictor:
         while True:
             try:
                 with self._precision():
-                    return self._network.encode(crop.to(self.device, torch.float32), self._windows_at_once, progress)
+                    encoding = self._network.encode(
+                        crop.to(self.device, torch.float32), self._windows_at_once, progress
+                    )
             except torch.cuda.OutOfMemoryError:
                 self._need_less_memory()
+                continue
+            if self._dtype is None or encoding.is_finite():
+                return encoding
+            self._need_more_range()
 
     @torch.inference_mode()
     def decode(
@@ -78,9 +85,14 @@ class AdapterPredictor:
         """Logits [S, S, S] of the object that the clicks name."""
         points = torch.tensor([click.position for click in clicks], device=self.device, dtype=torch.float32)
         include = torch.tensor([click.include for click in clicks], device=self.device)
-        with self._precision():
-            background, tumour = self._network.decode(encoding, points, include, previous).float()
-        return tumour - background
+        while True:
+            known = encoding.float() if self._dtype is None else encoding
+            with self._precision():
+                background, tumour = self._network.decode(known, points, include, previous).float()
+            logits = tumour - background
+            if self._dtype is None or torch.isfinite(logits).all():
+                return logits
+            self._need_more_range()
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
@@ -93,6 +105,10 @@ class AdapterPredictor:
         logger.warning("GPU memory is short: going on with %d attention windows at once.", self._windows_at_once)
         torch.cuda.empty_cache()
 
+    def _need_more_range(self) -> None:
+        logger.warning("%s cannot hold what this network computes: going on with float32, slower.", self._dtype)
+        self._dtype = None
+
     def _move_to_cpu(self) -> None:
         logger.warning("GPU memory does not suffice for this network: going on with the CPU, which is slower.")
         self.device = torch.device("cpu")
@@ -103,13 +119,20 @@ class AdapterPredictor:
 
 
 def compute_dtype(device: torch.device) -> torch.dtype | None:
-    """The type in which products on a device are fastest; None for float32.
+    """The type in which products on a device are fastest and the masks still float32's; None for float32.
 
-    A CPU without instructions for bfloat16 emulates it, several times slower than float32.
+    Of a GPU's two fast types float16 rounds eight times finer than bfloat16. A CPU without instructions for bfloat16
+    emulates it, several times slower than float32.
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return torch.float16
+    return torch.bfloat16 if device.type == "cpu" and is_fast_at_bfloat16(device) else None
+
+
+def is_fast_at_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for products in bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     # Older versions of torch cannot tell.
     told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    has_bfloat16 = bool(told.get("avx512_bf16") or told.get("amx_bf16"))
-    return torch.bfloat16 if device.type == "cpu" and has_bfloat16 else None
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))

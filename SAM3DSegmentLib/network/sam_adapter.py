@@ -36,6 +36,14 @@ class CropEncoding:
         """The same on another device."""
         return CropEncoding(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def float(self) -> CropEncoding:
+        """The same in float32."""
+        return CropEncoding(**{f.name: getattr(self, f.name).float() for f in fields(self)})
+
+    def is_finite(self) -> bool:
+        """Whether no number in it outgrew its type."""
+        return bool(torch.isfinite(self.deepest).all() and torch.isfinite(self.share).all())
+
 
 class SamAdapter(nn.Module):
     """The whole network.

@@ -141,7 +141,11 @@ class SamSlices:
             grey = (image.expand(1, 3, edge, edge) - self._sam.pixel_mean) / self._sam.pixel_std
             # The encoder alone: positions of clicks need full precision, and the decoder is small.
             with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
-                encoding.embeddings[d] = self._sam.image_encoder(grey).float()
+                embedding = self._sam.image_encoder(grey).float()
+            if not torch.isfinite(embedding).all():
+                self._dtype = None
+                return self._embedding(encoding, d)
+            encoding.embeddings[d] = embedding
         return encoding.embeddings[d]
 
 

@@ -10,12 +10,13 @@ import numpy as np
 from scipy import ndimage
 
 from SAM3DSegmentLib.clicks import Click
+from SAM3DSegmentLib.crop_answers import Decoder
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.evaluation.metrics import boxed, dice
 from SAM3DSegmentLib.evaluation.simulated_user import next_click
 from SAM3DSegmentLib.field import Field
 from SAM3DSegmentLib.geometry import BoolArray, Point, Volume
-from SAM3DSegmentLib.segmenter import TILE_LIMIT, Decoder, Segmenter
+from SAM3DSegmentLib.segmenter import TILE_LIMIT, Segmenter
 from SAM3DSegmentLib.shapes import Ellipsoid, Shape, Tube, filled_part
 from Testing.doubles import BrightnessDecoder
 
