@@ -70,19 +70,8 @@ class CropAnswers:
         placed = [(crop.position(index), include) for index, include in self.native(clicks)]
         return [(position, include) for position, include in placed if crop.holds(position)]
 
-    def answer(
-        self, crop: Crop, placed: list[tuple[Point, bool]], previous: Float32Array | None, request: Request
-    ) -> Float32Array:
-        """The network's logits [S, S, S].
-
-        Args:
-            placed: clicks in the crop's voxels.
-            previous: [S, S, S], the logits of the answer before, or None.
-
-        Raises:
-            CancelledError: the request was called off.
-            UserError: the engine's.
-        """
+    def voxels(self, crop: Crop) -> Float32Array:
+        """[S, S, S], normalised as the network reads them."""
         voxels = self._voxels.get(crop)
         if voxels is None:
             specification = self._decoder.specification
@@ -90,4 +79,20 @@ class CropAnswers:
             self._voxels[crop] = voxels
             if len(self._voxels) > CROPS_KEPT:
                 self._voxels.popitem(last=False)
-        return self._decoder.decode(voxels, placed, previous, request.cancelled, request.progress)
+        return voxels
+
+    def answer(
+        self, crop: Crop, placed: list[tuple[Point, bool]], previous: Float32Array | None, request: Request
+    ) -> Float32Array:
+        """The network's logits [S, S, S] of a crop.
+
+        Args:
+            placed: clicks in the crop's voxels.
+            previous: [S, S, S], the logits of the answer before, or None.
+            request: calls the answer off, and is told of its progress.
+
+        Raises:
+            CancelledError: the request was called off.
+            UserError: the engine's.
+        """
+        return self._decoder.decode(self.voxels(crop), placed, previous, request.cancelled, request.progress)

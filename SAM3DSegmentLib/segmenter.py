@@ -12,7 +12,7 @@ from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.crop_answers import CropAnswers, Decoder, Request
 from SAM3DSegmentLib.errors import ClickTooFarError, NoIncludeClickError
 from SAM3DSegmentLib.field import Field, one_tile
-from SAM3DSegmentLib.first_look import first_look, second_look
+from SAM3DSegmentLib.first_look import contrast, first_look, second_look
 from SAM3DSegmentLib.geometry import BoolArray, Box, Float32Array, Index, Point, Volume, trim
 from SAM3DSegmentLib.morphology import deepest, foothold
 from SAM3DSegmentLib.prediction import Prediction, with_voxel
@@ -36,7 +36,6 @@ SECOND_LOOKS = 4
 FIELDS_KEPT = 64_000_000
 """Bytes of answers to earlier lists of clicks that are kept for undo and redo."""
 
-LOOKS_KEPT = 8
 TILE_LIMIT = 27
 """Crops that one object may take; beyond it the mask ends where the last crop does, and says so."""
 
@@ -57,7 +56,8 @@ class Segmenter:
         self._crops = CropAnswers(volume, decoder)
         self._starts: dict[tuple[Click, ...], tuple[Field, Prediction]] = {}
         self._fields: OrderedDict[tuple[Click, ...], Field] = OrderedDict()
-        self._looks: OrderedDict[tuple[tuple[Click, ...], int], Field] = OrderedDict()
+        self._looks: dict[int, Field] = {}
+        self._looked_at: tuple[Click, ...] = ()
 
     def segment(
         self,
@@ -125,7 +125,12 @@ class Segmenter:
     def _next_field(self, before: Field | None, clicks: tuple[Click, ...], request: Request) -> Field:
         """The answer to the clicks, given the answer to all but the last."""
         if before is None:
-            found = first_look(self._first_looks(clicks, request), self._crops.levels, self.volume.voxels.shape)
+            found = first_look(
+                self._first_looks(clicks, request),
+                lambda field: contrast(self._crops.voxels(field.base), field.logits > 0),
+                self._crops.levels,
+                self.volume.voxels.shape,
+            )
             return self._grow(found, clicks, request)
         newest = self.volume.continuous_index(clicks[-1].ras)
         if len(clicks) <= SECOND_LOOKS and not longest_beginning(self._starts, clicks):
@@ -155,12 +160,13 @@ class Segmenter:
         beginning = clicks[:count]
         centre = self.volume.continuous_index(beginning[-1].ras)
 
+        if beginning != self._looked_at:
+            self._looks, self._looked_at = {}, beginning
+
         def look(level: int) -> Field:
-            if (beginning, level) not in self._looks:
-                self._looks[beginning, level] = self._look(level, centre, None, beginning, request)
-                if len(self._looks) > LOOKS_KEPT:
-                    self._looks.popitem(last=False)
-            return self._looks[beginning, level]
+            if level not in self._looks:
+                self._looks[level] = self._look(level, centre, None, beginning, request)
+            return self._looks[level]
 
         return look
 

@@ -14,6 +14,7 @@ from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.network.adapter_predictor import compute_dtype
 from SAM3DSegmentLib.network.interface import CropClick
+from SAM3DSegmentLib.network.sam_adapter import SamAdapter
 from SAM3DSegmentLib.scan import read_scan
 from Testing.reduced_network import SIZES, ignore, predictor_of, random_crop, random_network
 
@@ -54,36 +55,55 @@ def test_half_precision_gives_the_mask_of_float32(dtype: torch.dtype, crop: Call
     assert dice((exact > 0).numpy(), (rounded > 0).numpy()) >= 0.99
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_what_half_precision_cannot_hold_is_computed_in_float32(
-    dtype: torch.dtype, caplog: pytest.LogCaptureFixture
-) -> None:
+def overflowing_network(additions: bool) -> SamAdapter:
+    """Its encoder computes numbers above 65,504, the largest in float16."""
     network = random_network()
+    if additions:
+        network.add_additions()
     with torch.no_grad():
-        network.encoder.blocks[3].mlp.lin1.weight.mul_(1e6)  # 65,504 is the largest number in float16
-    exact, mended = (predictor_of(network, dtype=kind) for kind in (None, dtype))
-    crop = random_crop()
-    answers = [p.decode(p.encode(crop, ignore), [CLICK], None, ignore) for p in (exact, mended)]
-    assert torch.isfinite(answers[1]).all()
-    if dtype == torch.float16:
-        assert torch.equal(*answers)
-    assert [r.message for r in caplog.records] == (
-        ["torch.float16 cannot hold what this network computes: going on with float32, slower."]
-        if dtype == torch.float16
-        else []
-    )
+        network.encoder.blocks[3].mlp.lin1.weight.mul_(1e6)
+    return network.eval()
 
 
-def test_a_click_that_half_precision_cannot_answer_is_answered_in_float32() -> None:
+@pytest.mark.parametrize("additions", [False, True])
+def test_a_crop_that_half_precision_cannot_hold_is_encoded_in_float32(
+    additions: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = overflowing_network(additions)
+    exact, mended = (predictor_of(network, signed=additions, dtype=dtype) for dtype in (None, torch.float16))
+    clicks = [CLICK, CropClick((4.0, 20.0, 9.0), False)]
+    encodings = [predictor.encode(random_crop(), ignore) for predictor in (exact, mended)]
+    assert all(torch.equal(getattr(encodings[0], part), getattr(encodings[1], part)) for part in ("deepest", "share"))
+    assert "float16 cannot hold" in caplog.text
+    first, second = (p.decode(e, clicks, None, ignore) for p, e in zip((exact, mended), encodings, strict=True))
+    assert dice((first > 0).numpy(), (second > 0).numpy()) > 0.98
+    again = mended.decode(encodings[1], clicks, second, ignore)
+    assert torch.isfinite(again).all()
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_a_click_that_half_precision_cannot_answer_is_answered_in_float32(include: bool) -> None:
     network = random_network()
-    short = predictor_of(network, dtype=torch.float16)
+    short, exact = (predictor_of(network, dtype=dtype) for dtype in (torch.float16, None))
     encoding = short.encode(random_crop(), ignore)
     with torch.no_grad():
         network.prompt.transformer.layers[0].mlp.lin1.weight.mul_(1e7)
-    answer = short.decode(encoding, [CLICK], None, ignore)
-    again = short.decode(encoding, [CLICK], None, ignore)
-    assert torch.isfinite(answer).all()
-    assert torch.equal(answer, again)
+    clicks = [CLICK, CropClick((4.0, 20.0, 9.0), include)]
+    assert torch.equal(
+        short.decode(encoding, clicks, None, ignore), exact.decode(encoding.float(), clicks, None, ignore)
+    )
+
+
+def test_what_overflows_in_one_crop_changes_no_other_answer() -> None:
+    short = predictor_of(random_network(), dtype=torch.float16)
+    encoding = short.encode(random_crop(), ignore)
+    before = short.decode(encoding, [CLICK], None, ignore)
+    assert short.encode(1e6 * random_crop(1), ignore).deepest.dtype == torch.float32
+    assert torch.equal(short.decode(short.encode(random_crop(), ignore), [CLICK], None, ignore), before)
+
+
+def test_a_gpu_computes_in_float16() -> None:
+    assert compute_dtype(torch.device("cuda")) is torch.float16
 
 
 @pytest.mark.parametrize(("told", "expected"), [({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, None)])

@@ -95,10 +95,13 @@ def test_an_exclude_click_deep_in_an_organ_finds_the_lesion_that_was_meant(away:
     lesion, organ = volume.voxels > 0.75, volume.voxels > 0.25
     first = Click(middle(volume))
     clicks = [first, Click(tuple(np.add(first.ras, (0, away, 0))), include=False)]
-    segmenter = Segmenter(volume, LesionOrOrgan(400))
+    decoder = LesionOrOrgan(400)
+    segmenter = Segmenter(volume, decoder)
     prediction = segmenter.segment([first])
     assert dice(prediction.mask, prediction.box, organ) > 0.9
+    asked = len(decoder.asked)
     prediction = segmenter.segment(clicks)
+    assert len(decoder.asked) <= asked + 1  # what the first click showed in finer levels is still known
     assert dice(prediction.mask, prediction.box, {"the lesion": lesion, "the organ": organ}[found]) > 0.9
     at_once = Segmenter(volume, LesionOrOrgan(400)).segment(clicks)
     assert at_once.box == prediction.box
@@ -252,6 +255,45 @@ def test_any_way_to_a_list_of_clicks_gives_the_same_bits(others: list[Click], da
             history.undo()
     assert history.clicks == tuple(clicks)
     assert np.array_equal(segmenter.segment(history.clicks).mask_on(VOLUME.voxels.shape), fresh)
+
+
+LESION_IN_AN_ORGAN = lesion_in_an_organ(5)
+ALONG_A = st.tuples(st.sampled_from([-27, -18, -8, 3, 12, 18, 24, 29, 40]), st.booleans())
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.booleans(), st.lists(ALONG_A, min_size=1, max_size=4), st.data())
+def test_a_second_look_gives_the_same_bits_whichever_way_it_is_come_to(
+    exclude_first: bool, others: list[tuple[int, bool]], data: st.DataObject
+) -> None:
+    volume = LESION_IN_AN_ORGAN
+    first = middle(volume)
+    clicks = [Click(tuple(np.add(first, (0, away, 0))), include) for away, include in others]
+    clicks.insert(0, Click(first))
+    if exclude_first:
+        clicks.insert(0, Click(tuple(np.add(first, (0, 0, 20))), include=False))
+    fresh = Segmenter(volume, LesionOrOrgan(400)).segment(clicks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("SAM3DSegmentLib.segmenter.FIELDS_KEPT", 1)
+        segmenter = Segmenter(volume, LesionOrOrgan(400))
+        for count in range(1 + exclude_first, len(clicks) + 1):
+            segmenter.segment(clicks[:count])
+            if data.draw(st.booleans()):
+                segmenter.segment([Click(tuple(np.add(first, (3, 0, 0)))), *clicks[1 + exclude_first : count]])
+        again = segmenter.segment(clicks)
+    assert again.box == fresh.box
+    assert np.array_equal(again.mask, fresh.mask)
+
+
+@pytest.mark.parametrize(("before", "found"), [(2, "the lesion"), (4, "the organ")])
+def test_only_early_clicks_are_taken_for_another_object(before: int, found: str) -> None:
+    volume = LESION_IN_AN_ORGAN
+    first = middle(volume)
+    clicks = [Click(tuple(np.add(first, (0, 0, n)))) for n in range(before)]
+    clicks.append(Click(tuple(np.add(first, (0, 18, 0))), include=False))
+    prediction = Segmenter(volume, LesionOrOrgan(400)).segment(clicks)
+    threshold = {"the lesion": 0.75, "the organ": 0.25}[found]
+    assert dice(prediction.mask, prediction.box, volume.voxels > threshold) > 0.9
 
 
 def test_undo_and_redo_ask_the_network_nothing() -> None:

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 class AdapterPredictor:
     """`PromptableNetwork` on a `SamAdapter`.
 
-    Out of GPU memory, it goes on with fewer attention windows at once, and at last on the CPU. Where half precision
-    cannot hold what a network computes, it goes on in float32.
+    Out of GPU memory, it goes on with fewer attention windows at once, and at last on the CPU. What half
+    precision cannot hold of a crop or of a list of clicks is computed in float32.
 
     Args:
         dtype: of the products in autocast; None for plain float32.
@@ -40,18 +40,19 @@ class AdapterPredictor:
 
     @torch.inference_mode()
     def encode(self, crop: Tensor, progress: Progress) -> CropEncoding:
+        encoding = self._encode(crop, progress, self._dtype)
+        if self._dtype is None or encoding.is_finite():
+            return encoding
+        logger.warning("%s cannot hold what this network computes of this crop: computing it in float32.", self._dtype)
+        return self._encode(crop, progress, None)
+
+    def _encode(self, crop: Tensor, progress: Progress, dtype: torch.dtype | None) -> CropEncoding:
         while True:
             try:
-                with self._precision():
-                    encoding = self._network.encode(
-                        crop.to(self.device, torch.float32), self._windows_at_once, progress
-                    )
+                with self._precision(dtype):
+                    return self._network.encode(crop.to(self.device, torch.float32), self._windows_at_once, progress)
             except torch.cuda.OutOfMemoryError:
                 self._need_less_memory()
-                continue
-            if self._dtype is None or encoding.is_finite():
-                return encoding
-            self._need_more_range()
 
     @torch.inference_mode()
     def decode(
@@ -69,33 +70,45 @@ class AdapterPredictor:
         progress(0.0)
         encoding = encoding.to(self.device)
         answer = None if previous is None else previous.to(self.device, torch.float32)
-        if self.specification.signed:
-            logits = self._object(encoding, clicks, answer)
-        else:
-            logits = self._object(encoding, [c for c in clicks if c.include], answer)
-            exclude = [c for c in clicks if not c.include]
-            if exclude:
-                progress(0.5)
-                # A voxel is the include clicks' where they beat both the background (0) and the other object.
-                logits = logits - self._object(encoding, exclude, None).clamp_min(0)
+        logits = self._answer(encoding, clicks, answer, progress, self._dtype)
+        if self._dtype is not None and not torch.isfinite(logits).all():
+            logits = self._answer(encoding, clicks, answer, progress, None)
         progress(1.0)
         return logits
 
-    def _object(self, encoding: CropEncoding, clicks: Sequence[CropClick], previous: Tensor | None) -> Tensor:
+    def _answer(
+        self,
+        encoding: CropEncoding,
+        clicks: Sequence[CropClick],
+        previous: Tensor | None,
+        progress: Progress,
+        dtype: torch.dtype | None,
+    ) -> Tensor:
+        """Logits [S, S, S] of the clicked object, products in `dtype`."""
+        if dtype is None:
+            encoding = encoding.float()
+        if self.specification.signed:
+            return self._object(encoding, clicks, previous, dtype)
+        logits = self._object(encoding, [c for c in clicks if c.include], previous, dtype)
+        exclude = [c for c in clicks if not c.include]
+        if exclude:
+            progress(0.5)
+            # A voxel is the include clicks' where they beat both the background (0) and the other object.
+            logits = logits - self._object(encoding, exclude, None, dtype).clamp_min(0)
+        return logits
+
+    def _object(
+        self, encoding: CropEncoding, clicks: Sequence[CropClick], previous: Tensor | None, dtype: torch.dtype | None
+    ) -> Tensor:
         """Logits [S, S, S] of the object that the clicks name."""
         points = torch.tensor([click.position for click in clicks], device=self.device, dtype=torch.float32)
         include = torch.tensor([click.include for click in clicks], device=self.device)
-        while True:
-            known = encoding.float() if self._dtype is None else encoding
-            with self._precision():
-                background, tumour = self._network.decode(known, points, include, previous).float()
-            logits = tumour - background
-            if self._dtype is None or torch.isfinite(logits).all():
-                return logits
-            self._need_more_range()
+        with self._precision(dtype):
+            background, tumour = self._network.decode(encoding, points, include, previous).float()
+        return tumour - background
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
+    def _precision(self, dtype: torch.dtype | None) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def _need_less_memory(self) -> None:
         if self._windows_at_once == 1:
@@ -104,10 +117,6 @@ class AdapterPredictor:
         self._windows_at_once //= 2
         logger.warning("GPU memory is short: going on with %d attention windows at once.", self._windows_at_once)
         torch.cuda.empty_cache()
-
-    def _need_more_range(self) -> None:
-        logger.warning("%s cannot hold what this network computes: going on with float32, slower.", self._dtype)
-        self._dtype = None
 
     def _move_to_cpu(self) -> None:
         logger.warning("GPU memory does not suffice for this network: going on with the CPU, which is slower.")
@@ -126,13 +135,15 @@ def compute_dtype(device: torch.device) -> torch.dtype | None:
     """
     if device.type == "cuda":
         return torch.float16
-    return torch.bfloat16 if device.type == "cpu" and is_fast_at_bfloat16(device) else None
+    return torch.bfloat16 if is_fast_at_bfloat16(device) else None
 
 
 def is_fast_at_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for products in bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
     # Older versions of torch cannot tell.
     told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(told.get("avx512_bf16") or told.get("amx_bf16"))

@@ -139,14 +139,17 @@ class SamSlices:
             edge = self._sam.image_encoder.img_size
             image = F.interpolate(encoding.slices[d][None, None], (edge, edge), mode="bilinear", align_corners=False)
             grey = (image.expand(1, 3, edge, edge) - self._sam.pixel_mean) / self._sam.pixel_std
-            # The encoder alone: positions of clicks need full precision, and the decoder is small.
-            with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
-                embedding = self._sam.image_encoder(grey).float()
-            if not torch.isfinite(embedding).all():
-                self._dtype = None
-                return self._embedding(encoding, d)
+            embedding = self._encoded(grey, self._dtype)
+            if self._dtype is not None and not torch.isfinite(embedding).all():
+                embedding = self._encoded(grey, None)
             encoding.embeddings[d] = embedding
         return encoding.embeddings[d]
+
+    def _encoded(self, image: Tensor, dtype: torch.dtype | None) -> Tensor:
+        # The encoder alone: positions of clicks need full precision, and the decoder is small.
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            embedding: Tensor = self._sam.image_encoder(image).float()
+        return embedding
 
 
 def overlap(first: Tensor, second: Tensor) -> float:
