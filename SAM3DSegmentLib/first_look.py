@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from SAM3DSegmentLib.field import Field
-from SAM3DSegmentLib.geometry import BoolArray, Float32Array, Point
+from SAM3DSegmentLib.geometry import BoolArray, Float32Array, Point, Volume
 from SAM3DSegmentLib.morphology import peeled, relative_depth, widened
 
 CONFIDENT = 0.86
@@ -31,6 +31,9 @@ CONFIRMED = 0.5
 CLEAR_CONTRAST = 0.7
 """Standard deviations by which an object must differ from its surroundings to be one by itself, not a piece."""
 
+FINER_THAN_VOXELS = 0.4
+"""Of the scan's voxel size; a level below it shows interpolated noise, pieces of which stand out."""
+
 PROMISE_SIDE = 3
 """Crop voxels; the longest side of what a click promises where the network finds nothing."""
 
@@ -42,7 +45,7 @@ TOO_LARGE = 0.6
 
 
 def first_look(
-    look: Callable[[int], Field], contrast: Callable[[Field], float], levels: Sequence[float], shape: tuple[int, ...]
+    look: Callable[[int], Field], contrast: Callable[[Field], float], levels: Sequence[float], volume: Volume
 ) -> Field:
     """The zoom level that shows the object of the first click.
 
@@ -56,8 +59,13 @@ def first_look(
         look: answers the first click in one crop of a zoom level, given by its number.
         contrast: by how many standard deviations an object differs from its surroundings (`contrast`).
         levels: voxel sizes in mm, the finest first.
-        shape: of the volume (K, J, I).
+        volume: that was clicked on.
     """
+    shape, voxel_size = volume.voxels.shape, float(np.prod(volume.spacing)) ** (1 / 3)
+
+    def stands_out(field: Field) -> bool:
+        return levels[field.level] >= FINER_THAN_VOXELS * voxel_size and contrast(field) >= CLEAR_CONTRAST
+
     looks: list[Field] = []
     fitting: list[Field] = []
     for level, spacing in enumerate(levels):
@@ -65,7 +73,7 @@ def first_look(
         looks.append(field)
         if not fits(field, shape):
             continue
-        if level and looks[level - 1] in fitting and contrast(looks[level - 1]) >= CLEAR_CONTRAST:
+        if level and looks[level - 1] in fitting and stands_out(looks[level - 1]):
             found = looks[level - 1]
             return field if level == 1 and found.longest_side() > ROOMY_SHARE * found.edge else found
         fitting.append(field)
@@ -89,7 +97,8 @@ def second_look(
 
     Args:
         before: the answer to all clicks but the newest.
-        look, shape: as for `first_look`.
+        look: as for `first_look`.
+        shape: of the volume (K, J, I).
         clicks: native index (k, j, i) and whether it includes, in order.
     """
     newest, include = clicks[-1]

@@ -129,7 +129,7 @@ class Segmenter:
                 self._first_looks(clicks, request),
                 lambda field: contrast(self._crops.voxels(field.base), field.logits > 0),
                 self._crops.levels,
-                self.volume.voxels.shape,
+                self.volume,
             )
             return self._grow(found, clicks, request)
         newest = self.volume.continuous_index(clicks[-1].ras)

@@ -186,7 +186,7 @@ def time_loading(folder: Path, crop) -> dict[str, float]:
 
 
 def compare_precision(folder: Path, crop) -> dict[str, float]:
-    """Dice of half precision with float32 on case A and a crop around a tumour; a GPU's, emulated, without one."""
+    """Dice of half precision with float32 on case A and a crop around a tumour: the device's, else both, emulated."""
     import torch
 
     from SAM3DSegmentLib.evaluation.metrics import dice
@@ -200,6 +200,7 @@ def compare_precision(folder: Path, crop) -> dict[str, float]:
 
     device = choose_device("auto")
     fast = compute_dtype(device)
+    kinds = [fast] if fast else [torch.float16, torch.bfloat16]
     network = read_published(folder / "A.pth.tar")
     specification = published_metadata("kits").specification("0" * 64, network.sizes.crop)
     crops = {"case A": crop}
@@ -210,15 +211,15 @@ def compare_precision(folder: Path, crop) -> dict[str, float]:
         crops["a real crop"] = torch.from_numpy(specification.intensity.apply(voxels, inside))
     figures = {}
     for name, voxels in crops.items():
-        masks = []
-        for dtype in (None, fast or torch.float16):
+        masks = {}
+        for dtype in (None, *kinds):
             predictor = AdapterPredictor(network, specification, device, dtype)
             with nullcontext() if fast else RoundedProducts():
                 encoding = predictor.encode(voxels, lambda fraction: None)
                 clicks = [CropClick((64.0, 64.0, 64.0), True)]
                 logits = predictor.decode(encoding, clicks, None, lambda fraction: None)
-            masks.append((logits > 0).numpy(force=True))
-        figures[name] = dice(masks[0], masks[1])
+            masks[dtype] = (logits > 0).numpy(force=True)
+        figures |= {f"{name}, {dtype}": dice(masks[None], masks[dtype]) for dtype in kinds}
     return figures
 
 

@@ -44,13 +44,15 @@ class Looks:
         return one_tile(level, crop, logits)
 
 
-def found(looks: Looks, levels: tuple[float, ...] = LEVELS, stand_out: Collection[int] = ()) -> int:
+def found(
+    looks: Looks, levels: tuple[float, ...] = LEVELS, stand_out: Collection[int] = (), volume: Volume = VOLUME
+) -> int:
     """The level that is taken where the objects of some levels stand out from their surroundings."""
 
     def contrast_of(field: Field) -> float:
         return 2.0 if field.level in stand_out else 0.2
 
-    return first_look(looks, contrast_of, levels, VOLUME.voxels.shape).level
+    return first_look(looks, contrast_of, levels, volume).level
 
 
 @pytest.mark.parametrize(("radius", "level"), [(4, 0), (8, 0), (15, 1), (30, 2), (60, 3)])
@@ -86,6 +88,13 @@ def test_a_lesion_that_stands_out_is_taken_although_the_organ_around_it_is_surer
 
 def test_a_lesion_that_stands_out_but_fills_the_finest_crop_is_taken_from_the_next() -> None:
     assert found(Looks(0, {0: 9, 1: 9, 2: 30}, UNSURE_WHERE_FINE), stand_out={0}) == 1
+
+
+def test_what_stands_out_in_voxels_much_finer_than_the_scans_is_noise() -> None:
+    coarse = Volume(VOLUME.voxels, np.diag([-1.5, -1.5, 4.0, 1.0]))
+    looks = Looks(0, LESION_IN_AN_ORGAN, UNSURE_WHERE_FINE)
+    assert found(looks, stand_out={0}, volume=coarse) == 2
+    assert found(looks, stand_out={0, 1}, volume=coarse) == 1
 
 
 def test_what_outgrows_the_next_coarser_level_is_a_piece_even_where_it_stands_out() -> None:

@@ -46,12 +46,6 @@ def logits(dtype: torch.dtype | None, crop: Tensor) -> Tensor:
 def test_half_precision_gives_the_mask_of_float32(dtype: torch.dtype, crop: Callable[[], Tensor]) -> None:
     exact, rounded = logits(None, crop()), logits(dtype, crop())
     assert rounded.dtype == torch.float32
-    print(
-        dtype,
-        crop.__name__,
-        dice((exact > 0).numpy(), (rounded > 0).numpy()),
-        (rounded - exact).abs().mean() / exact.std(),
-    )
     assert dice((exact > 0).numpy(), (rounded > 0).numpy()) >= 0.99
 
 
@@ -100,6 +94,13 @@ def test_what_overflows_in_one_crop_changes_no_other_answer() -> None:
     before = short.decode(encoding, [CLICK], None, ignore)
     assert short.encode(1e6 * random_crop(1), ignore).deepest.dtype == torch.float32
     assert torch.equal(short.decode(short.encode(random_crop(), ignore), [CLICK], None, ignore), before)
+
+
+def test_bfloat16_is_for_the_encoder_alone() -> None:
+    coarse, exact = (predictor_of(random_network(), dtype=dtype) for dtype in (torch.bfloat16, None))
+    encoding = coarse.encode(random_crop(), ignore)
+    assert encoding.deepest.dtype == torch.bfloat16
+    assert torch.equal(coarse.decode(encoding, [CLICK], None, ignore), exact.decode(encoding, [CLICK], None, ignore))
 
 
 def test_a_gpu_computes_in_float16() -> None:

@@ -26,7 +26,7 @@ class AdapterPredictor:
     precision cannot hold of a crop or of a list of clicks is computed in float32.
 
     Args:
-        dtype: of the products in autocast; None for plain float32.
+        dtype: of the products in autocast, bfloat16 in the encoder alone; None for plain float32.
     """
 
     def __init__(
@@ -70,8 +70,10 @@ class AdapterPredictor:
         progress(0.0)
         encoding = encoding.to(self.device)
         answer = None if previous is None else previous.to(self.device, torch.float32)
-        logits = self._answer(encoding, clicks, answer, progress, self._dtype)
-        if self._dtype is not None and not torch.isfinite(logits).all():
+        # bfloat16 is too coarse for the few products that answer a click: their masks would lose a part in a hundred.
+        dtype = None if self._dtype == torch.bfloat16 else self._dtype
+        logits = self._answer(encoding, clicks, answer, progress, dtype)
+        if dtype is not None and not torch.isfinite(logits).all():
             logits = self._answer(encoding, clicks, answer, progress, None)
         progress(1.0)
         return logits
