@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from SAM3DSegmentLib.headless import Answer, HeadlessSession
 
 
+DEMO_LESION = 2
+"""The phantom's kidney tumour with a necrotic core: one click takes a part of it, so there is something to refine."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 where the user's input is at fault, with one line that says so."""
     options = parser().parse_args(joined_points(sys.argv[1:] if arguments is None else arguments))
@@ -156,7 +160,7 @@ def run_demo(options: argparse.Namespace) -> None:
             answers = list(session.answers(clicks))
         else:
             phantom = make_phantom()
-            lesion = phantom.lesions[0]
+            lesion = phantom.lesions[DEMO_LESION]
             reference = phantom.reference(lesion)
             session = HeadlessSession(phantom.volume, engine)
             answers = refined(session, Click(lesion.click), reference)
