@@ -53,7 +53,7 @@ def first_look(
     much too fine, the organ around it where it is much too coarse. So the finest level is taken whose object fits, fits
     in the next coarser one too, and stands out from its surroundings. Where there is none, it is the finest one in
     which the network is sure, else the surest; but where the object is small in that one, the finest that the next
-    coarser one confirms.
+    coarser one confirms. An object that outgrows every level is taken from the coarsest.
 
     Args:
         look: answers the first click in one crop of a zoom level, given by its number.
@@ -79,7 +79,9 @@ def first_look(
         fitting.append(field)
         if field.confidence >= CONFIDENT or spacing >= COARSEST_GUESS:
             break
-    surest = max(fitting, key=lambda field: field.confidence, default=looks[-1])
+    if not fitting:
+        return next((field for field in reversed(looks) if outgrown(field, shape)), looks[0])
+    surest = max(fitting, key=lambda field: field.confidence)
     if surest.longest_side() < SMALL_SHARE * surest.edge:
         for finer in fitting[: fitting.index(surest)]:
             if finer.agreement(looks[finer.level + 1]) >= CONFIRMED:

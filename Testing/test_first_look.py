@@ -106,6 +106,12 @@ def test_a_level_in_which_nothing_is_found_is_not_taken() -> None:
     assert found(Looks(0, {0: 0.5, 1: 0.5, 2: 20}), stand_out={0, 1}) == 2
 
 
+def test_where_nothing_is_found_at_all_the_promise_alone_is_the_answer() -> None:
+    assert found(Looks(0.1)) == 0
+    assert found(Looks(0.1), LEVELS[:1]) == 0
+    assert found(Looks(60, {2: 0.1, 3: 0.1})) == 1
+
+
 def test_an_object_too_large_for_every_level_is_looked_at_in_the_coarsest() -> None:
     assert found(Looks(200, {}, {0: 9.0})) == 3
 
