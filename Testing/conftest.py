@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     import slicer
+
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")  # `pytest --hypothesis-profile=default` draws new examples in every run
 
 
 @pytest.fixture
