@@ -17,7 +17,7 @@ from SAM3DSegmentLib.prediction import Prediction
 from SAM3DSegmentLib.scene.application import boot_scene
 from SAM3DSegmentLib.scene.click_nodes import open_click_lists, write_clicks
 from SAM3DSegmentLib.scene.export import export_segmentation
-from SAM3DSegmentLib.scene.provenance import Provenance, write_provenance
+from SAM3DSegmentLib.scene.provenance import Provenance, mask_digest, write_provenance
 from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
 from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation
 from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node
@@ -88,7 +88,15 @@ class HeadlessSession:
             self._segmentation_node, self._segment_id, self._volume_node, prediction.box, prediction.mask
         )
         model = self._engine.specification
-        record = Provenance(tuple(clicks), model.name, model.version, model.sha256, __version__, self._engine.device)
+        record = Provenance(
+            tuple(clicks),
+            model.name,
+            model.version,
+            model.sha256,
+            __version__,
+            self._engine.device,
+            mask_sha256=mask_digest(prediction.box, prediction.mask),
+        )
         write_provenance(self._segmentation_node, self._segment_id, record)
         seconds = time.perf_counter() - start
         return Answer(clicks[-1], seconds, prediction, measure(self.volume, prediction.mask))

@@ -20,20 +20,34 @@ from SAM3DSegmentLib.errors import ReplayError
 from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.measure import dice
 from SAM3DSegmentLib.scene.application import boot_scene
-from SAM3DSegmentLib.scene.provenance import Provenance, read_provenance
+from SAM3DSegmentLib.scene.provenance import Provenance, mask_digest, read_provenance
 from SAM3DSegmentLib.scene.segmentation_file import load_segmentation
-from SAM3DSegmentLib.scene.segments import read_mask
+from SAM3DSegmentLib.scene.segments import read_mask, read_mask_on_own_grid
 from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node
 from SAM3DSegmentLib.segmenter import Segmenter
+
+PAINTED = "the mask was changed after its clicks"
 
 
 @dataclass(frozen=True)
 class RecordedSegment:
-    """A segment of a file; `provenance` is None where it was not made by this project."""
+    """A segment of a file.
+
+    Attributes:
+        provenance: None where it was not made by this project.
+        mask_sha256: of its mask as it is now.
+    """
 
     segment_id: str
     name: str
     provenance: Provenance | None
+    mask_sha256: str
+
+    @property
+    def painted(self) -> bool | None:
+        """Whether its mask is not the one that its clicks made; None where the record does not tell."""
+        recorded = self.provenance.mask_sha256 if self.provenance else ""
+        return recorded != self.mask_sha256 if recorded else None
 
     def lines(self) -> list[str]:
         """What the tags say, for people."""
@@ -44,12 +58,14 @@ class RecordedSegment:
             f"model {made.model} {made.model_version} (SHA-256 {made.model_sha256})",
             f"software {made.software_version}, device {made.device or 'not recorded'}",
             *([f"started from a mask (SHA-256 {made.start_sha256})"] if made.start_sha256 else []),
+            *([f"{PAINTED}: the clicks alone do not make it again"] if self.painted else []),
             *(f"{n}. {sign(click)} at R, A, S = {position(click)} mm" for n, click in enumerate(made.clicks, 1)),
         ]
 
     def as_json(self) -> dict[str, Any]:
         """What the tags say, for programs."""
-        return {"segment": self.name, "provenance": asdict(self.provenance) if self.provenance else None}
+        made = asdict(self.provenance) if self.provenance else None
+        return {"segment": self.name, "provenance": made, "painted": self.painted}
 
 
 def sign(click: Click) -> str:
@@ -67,7 +83,7 @@ class Outcome:
     Attributes:
         equal: every voxel is the same.
         dice: overlap of the file's mask with the new one, 1 where both are empty.
-        reasons: what may explain a difference; where it is empty and `equal` is False, the mask was changed by hand.
+        reasons: what may explain a difference.
     """
 
     equal: bool
@@ -77,7 +93,7 @@ class Outcome:
     def __str__(self) -> str:
         if self.equal:
             return "equal"
-        reasons = self.reasons or ("the mask was changed after its clicks, or made on another scan",)
+        reasons = self.reasons or (f"{PAINTED}, or made on another scan",)
         return f"differs, Dice {self.dice:.4f}: {'; '.join(reasons)}"
 
 
@@ -86,7 +102,10 @@ def recorded_segments(segmentation_node: slicer.vtkMRMLSegmentationNode) -> list
     segmentation = segmentation_node.GetSegmentation()
     return [
         RecordedSegment(
-            segment_id, segmentation.GetSegment(segment_id).GetName(), read_provenance(segmentation_node, segment_id)
+            segment_id,
+            segmentation.GetSegment(segment_id).GetName(),
+            read_provenance(segmentation_node, segment_id),
+            mask_digest(*read_mask_on_own_grid(segmentation_node, segment_id)),
         )
         for segment_id in segmentation.GetSegmentIDs()
     ]
@@ -147,7 +166,8 @@ class Recording:
         saved = self.volume.voxels.shape
         whole = prediction.mask_on(saved)
         equal = bool(whole.sum() == mask.sum() and (whole[box] == mask).all())
-        return Outcome(equal, dice(mask, box, whole), differences(provenance, engine))
+        changed = (PAINTED,) if segment.painted else ()
+        return Outcome(equal, dice(mask, box, whole), (*differences(provenance, engine), *changed))
 
 
 def replay_all(

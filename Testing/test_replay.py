@@ -81,7 +81,7 @@ def test_a_mask_changed_by_hand_is_told_from_its_clicks(
 
     assert status == 1
     assert 0 < segment["dice"] < 1
-    assert segment["reasons"] == []
+    assert segment["reasons"] == ["the mask was changed after its clicks"]
 
 
 def test_another_checkpoint_is_named_as_the_reason(
@@ -106,6 +106,24 @@ def test_info_tells_clicks_model_and_device(made: tuple[Path, Path], capsys: pyt
     assert "model compact" in text
     assert "device cpu" in text
     assert text.index("1. include") < text.index("2. exclude")
+    assert "changed" not in text
+
+
+def test_info_tells_a_mask_that_its_clicks_did_not_make(
+    made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(file: Path) -> bool | None:
+        capsys.readouterr()
+        assert main(["info", str(file), "--json"]) == 0
+        (segment,) = json.loads(capsys.readouterr().out)["segments"]
+        painted: bool | None = segment["painted"]
+        return painted
+
+    edited = rewritten(made[0], tmp_path / "edited.seg.nrrd", cleared=1)
+    assert [told(made[0]), told(edited)] == [False, True]
+    assert told(rewritten(made[0], tmp_path / "old.seg.nrrd", "SAM3DSegment.MaskSHA256", "Other")) is None
+    assert main(["info", str(edited)]) == 0
+    assert "the mask was changed after its clicks" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["info", "replay"])

@@ -14,7 +14,6 @@ from vtkmodules.vtkCommonCore import reference
 
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.geometry import Volume
-from SAM3DSegmentLib.interaction.hand_edits import MASK_TAG
 from SAM3DSegmentLib.interaction.session import Session
 from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.scene.application import boot_scene
@@ -36,7 +35,7 @@ NEIGHBOURS = {
 }
 """Segments of somebody else, the first over a part of both balls."""
 
-TAGS = (MASK_TAG, *(TAG_PREFIX + name for name in (CLICKS, *TEXTS, *OPTIONAL_TEXTS)))
+TAGS = tuple(TAG_PREFIX + name for name in (CLICKS, *TEXTS, *OPTIONAL_TEXTS))
 BALL_VOXELS = st.sampled_from([tuple(map(int, index)) for index in np.argwhere(balls())[::97]])
 ANY_VOXELS = st.tuples(*(st.integers(0, n - 1) for n in SHAPE))
 

@@ -1,34 +1,16 @@
-"""Masks that were painted by hand, or loaded: told from our own answers, and taken as the start of what follows.
-
-Each segment that follows from its clicks alone carries the digest of its mask as a tag. A segment without it, or with
-another mask, holds work that no list of clicks would bring back.
-"""
+"""Masks that were painted by hand, or loaded, as the start of what follows."""
 
 from __future__ import annotations
 
-import hashlib
 from itertools import takewhile
-from typing import Any
-
-import numpy as np
-from vtkmodules.vtkCommonCore import reference
 
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
 from SAM3DSegmentLib.interaction.evaluator import Start
-from SAM3DSegmentLib.scene.provenance import TAG_PREFIX
+from SAM3DSegmentLib.scene.provenance import mask_digest
 from SAM3DSegmentLib.start import seed_clicks
 
-MASK_TAG = TAG_PREFIX + "MaskSHA256"
-
 Clicks = tuple[Click, ...]
-
-
-def mask_digest(box: Box, mask: BoolArray) -> str:
-    """Of a mask [k, j, i] and where it lies, hexadecimal."""
-    digest = hashlib.sha256(repr([(side.start, side.stop) for side in box]).encode())
-    digest.update(np.packbits(mask).tobytes())
-    return digest.hexdigest()
 
 
 def start_digest(starts: tuple[Start, ...]) -> str:
@@ -37,20 +19,6 @@ def start_digest(starts: tuple[Start, ...]) -> str:
         return ""
     start = max(starts, key=lambda start: len(start.clicks))
     return mask_digest(start.box, start.mask)
-
-
-def read_digest(segment: Any) -> str:
-    """The segment's own record; empty where there is none."""
-    value = reference("")
-    return str(value) if segment.GetTag(MASK_TAG, value) else ""
-
-
-def write_digest(segment: Any, digest: str) -> None:
-    """Replace the segment's record; an empty digest removes it."""
-    if digest:
-        segment.SetTag(MASK_TAG, digest)
-    else:
-        segment.RemoveTag(MASK_TAG)
 
 
 def start_from_mask(volume: Volume, box: Box, mask: BoolArray, before: Clicks, now: Clicks) -> tuple[Start, Clicks]:

@@ -122,7 +122,7 @@ class MaskUpdater:
         if not any(click.include for click in clicks):
             self._writer.write_mask(target.segmentation_node, target.segment_id, target.volume_node, *empty_mask())
             remove_provenance(target.segmentation_node, target.segment_id)
-            tumour.written(())
+            tumour.written()
         elif self._evaluator:
             job = Job(tumour, self.volume(target.volume_node), clicks, tumour.starts_of(clicks))
             self._jobs[tumour] = job
@@ -197,9 +197,17 @@ class MaskUpdater:
             self._changes.show(target.volume_node, target.mask(), (prediction.box, prediction.mask))
         node, segment_id = target.segmentation_node, target.segment_id
         self._writer.write_mask(node, segment_id, target.volume_node, prediction.box, prediction.mask)
-        start = start_digest(job.starts)
-        record = Provenance(job.clicks, model.name, model.version, model.sha256, __version__, answer.device, start)
+        written, start = tumour.written(), start_digest(job.starts)
+        record = Provenance(
+            job.clicks,
+            model.name,
+            model.version,
+            model.sha256,
+            __version__,
+            answer.device,
+            start_sha256=start,
+            mask_sha256="" if start else written,
+        )
         write_provenance(node, segment_id, record)
-        tumour.written(job.starts)
         seconds = time.perf_counter() - job.submitted
         return Updated(tumour, answer.measurement, seconds, answer.device, prediction.limited)

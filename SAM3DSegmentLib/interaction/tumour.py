@@ -10,7 +10,7 @@ import slicer
 from SAM3DSegmentLib.clicks import Click, ClickHistory
 from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
 from SAM3DSegmentLib.interaction.evaluator import Start
-from SAM3DSegmentLib.interaction.hand_edits import mask_digest, read_digest, start_from_mask, write_digest
+from SAM3DSegmentLib.interaction.hand_edits import start_from_mask
 from SAM3DSegmentLib.scene.click_nodes import (
     ClickLists,
     adopt_waiting_lists,
@@ -19,7 +19,7 @@ from SAM3DSegmentLib.scene.click_nodes import (
     write_clicks,
 )
 from SAM3DSegmentLib.scene.click_observer import ClickObserver
-from SAM3DSegmentLib.scene.provenance import read_provenance
+from SAM3DSegmentLib.scene.provenance import mask_digest, read_provenance
 from SAM3DSegmentLib.scene.segments import read_mask
 
 FILE_ROUNDING_MM = 1e-3
@@ -61,7 +61,8 @@ class Tumour:
         self.history = ClickHistory()
         self.changed = False
         self._starts: list[Start] = []
-        self._digest = read_digest(target.segment)
+        record = read_provenance(target.segmentation_node, target.segment_id)
+        self._digest = record.mask_sha256 if record else ""
         self._observer: ClickObserver | None = None
         self.open()
         self.history = ClickHistory(self.history.clicks)
@@ -175,11 +176,10 @@ class Tumour:
         """The masks that a list of clicks goes on from."""
         return tuple(start for start in self._starts if clicks[: len(start.clicks)] == start.clicks)
 
-    def written(self, starts: tuple[Start, ...]) -> None:
-        """Remember that the segment's mask is an answer that went on from `starts`, not painted by hand."""
-        box, mask = self.target.mask()
-        self._digest = mask_digest(box, mask)
-        write_digest(self.target.segment, self._digest if mask.size and not starts else "")
+    def written(self) -> str:
+        """Remember that the segment's mask is an answer of ours, not painted by hand; the mask's digest."""
+        self._digest = mask_digest(*self.target.mask())
+        return self._digest
 
     def untouched(self) -> bool:
         """Whether there is neither click nor voxel."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+import numpy as np
 import slicer
 from vtkmodules.vtkCommonCore import reference
 
 from SAM3DSegmentLib.clicks import Click
+from SAM3DSegmentLib.geometry import BoolArray, Box
 
 TAG_PREFIX = "SAM3DSegment."
 CLICKS = "Clicks"
@@ -23,7 +26,7 @@ TEXTS = {
 }
 """Tag name and field of `Provenance`."""
 
-OPTIONAL_TEXTS = {"Device": "device", "StartSHA256": "start_sha256"}
+OPTIONAL_TEXTS = {"Device": "device", "StartSHA256": "start_sha256", "MaskSHA256": "mask_sha256"}
 """Likewise, but absent where they are empty."""
 
 READABLE = " ()+,;@"
@@ -42,6 +45,8 @@ class Provenance:
         device: what the network ran on, such as `cpu` or `cuda`; empty in files of version 0.1.
         start_sha256: of the mask that the clicks went on from, loaded or painted by hand; empty where the clicks alone
             explain the segment.
+        mask_sha256: of the mask that the clicks alone made, by which one that was painted since is told from it; empty
+            where they went on from a mask, and in files of version 0.1.
     """
 
     clicks: tuple[Click, ...]
@@ -51,6 +56,14 @@ class Provenance:
     software_version: str
     device: str = ""
     start_sha256: str = ""
+    mask_sha256: str = ""
+
+
+def mask_digest(box: Box, mask: BoolArray) -> str:
+    """SHA-256 of a mask [k, j, i] and of where it lies, hexadecimal."""
+    digest = hashlib.sha256(repr([(side.start, side.stop) for side in box]).encode())
+    digest.update(np.packbits(mask).tobytes())
+    return digest.hexdigest()
 
 
 def write_provenance(

@@ -65,15 +65,18 @@ def read_mask(
     segmentation_node.GetBinaryLabelmapRepresentation(segment_id, labelmap)
     if not labelmap.IsEmpty() and not _has_grid(labelmap, segmentation_node, volume_node):
         labelmap = _resampled(labelmap, segmentation_node, volume_node)
-    if labelmap.IsEmpty():
-        return NOTHING
-    i0, i1, j0, j1, k0, k1 = labelmap.GetExtent()
-    voxels = vtk_to_numpy(labelmap.GetPointData().GetScalars())
-    mask = voxels.reshape(k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1) > 0
+    box, mask = _voxels(labelmap)
     shape = volume_node.GetImageData().GetDimensions()[::-1]
-    inside = tuple(slice(max(0, -first), max(0, n - first)) for first, n in zip((k0, j0, i0), shape, strict=True))
-    k, j, i = (slice(max(0, first), n) for first, n in zip((k0, j0, i0), shape, strict=True))
+    inside = tuple(slice(max(0, -b.start), max(0, n - b.start)) for b, n in zip(box, shape, strict=True))
+    k, j, i = (slice(max(0, b.start), n) for b, n in zip(box, shape, strict=True))
     return trim((k, j, i), mask[inside])
+
+
+def read_mask_on_own_grid(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> tuple[Box, BoolArray]:
+    """Where a segment is, on its labelmap's own grid: as `read_mask` on the volume whose grid that is."""
+    labelmap = slicer.vtkOrientedImageData()
+    segmentation_node.GetBinaryLabelmapRepresentation(segment_id, labelmap)
+    return trim(*_voxels(labelmap))
 
 
 def give_own_layer(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:
@@ -116,6 +119,16 @@ def lies_on_grid(
         return False
     extent, (i, j, k) = labelmap.GetExtent(), volume_node.GetImageData().GetDimensions()
     return bool(min(extent[::2]) >= 0 and extent[1] < i and extent[3] < j and extent[5] < k)
+
+
+def _voxels(labelmap: slicer.vtkOrientedImageData) -> tuple[Box, BoolArray]:
+    """The labelmap's extent as voxels (K, J, I), and its mask [k, j, i]."""
+    if labelmap.IsEmpty():
+        return NOTHING
+    i0, i1, j0, j1, k0, k1 = labelmap.GetExtent()
+    scalars = vtk_to_numpy(labelmap.GetPointData().GetScalars())
+    box = slice(k0, k1 + 1), slice(j0, j1 + 1), slice(i0, i1 + 1)
+    return box, scalars.reshape(k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1) > 0
 
 
 def _has_grid(

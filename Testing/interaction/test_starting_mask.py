@@ -7,14 +7,17 @@ import pytest
 import slicer
 import slicer.util
 
+from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.geometry import Volume
-from SAM3DSegmentLib.interaction.hand_edits import mask_digest
+from SAM3DSegmentLib.headless import HeadlessSession
 from SAM3DSegmentLib.scene.export import export_segmentation
-from SAM3DSegmentLib.scene.provenance import read_provenance
+from SAM3DSegmentLib.scene.provenance import mask_digest, read_provenance
+from SAM3DSegmentLib.scene.segmentation_file import load_segmentation
 from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation
 from SAM3DSegmentLib.scene.volumes import volume_from_node
 from SAM3DSegmentLib.start import seed_clicks
-from Testing.interaction.helpers import SHAPE, click, clicked, mask, overlap, paint, settle
+from Testing.doubles import BrightnessDecoder
+from Testing.interaction.helpers import SHAPE, click, clicked, mask, overlap, paint, settle, world
 
 
 def start_empty(session):
@@ -91,6 +94,24 @@ def test_a_segmentation_from_a_file_goes_on_where_it_ended(session, scene, volum
     session.undo()
     settle(session)
     assert (mask(session) == before).all()
+
+
+def test_a_file_made_without_a_window_goes_on_from_its_clicks(session, scene, volume, tmp_path):
+    decoder = BrightnessDecoder(spacings=(1.0, 2.0), crop_size=32)
+    decoder.device = "cpu"
+    headless = HeadlessSession(volume_from_node(volume), decoder)
+    headless.answer([Click(world(session, "left"))])
+    headless.export(tmp_path / "tumour.seg.nrrd")
+    headless.close()
+    session.choose_segmentation(load_segmentation(scene, tmp_path / "tumour.seg.nrrd"))
+    before = mask(session)
+    assert overlap(before, "left") > 0.8
+    click(session, "left", include=False, offset=(0, 5, 0))
+    settle(session)
+    assert len(session.clicks) == 2 and record(session).start_sha256 == "" and not np.array_equal(mask(session), before)
+    session.undo()
+    settle(session)
+    assert np.array_equal(mask(session), before)
 
 
 def test_undo_and_redo_without_a_change_of_clicks_leave_what_was_painted(session):
