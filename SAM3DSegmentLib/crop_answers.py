@@ -13,6 +13,7 @@ from SAM3DSegmentLib.geometry import Crop, Float32Array, Point, Volume
 from SAM3DSegmentLib.specification import Specification
 
 CROPS_KEPT = 8
+"""Crops whose voxels are kept, so that a further click in them does not cut them again."""
 
 
 class Decoder(Protocol):

@@ -69,9 +69,8 @@ class Field:
 
     def holds(self, index: Point) -> bool:
         """Whether a native index lies in the mask."""
-        voxel = tuple(np.rint(self.canvas.position(index)).astype(int))
-        within = all(0 <= v < n for v, n in zip(voxel, self.canvas.shape, strict=True))
-        return within and bool(self.logits[voxel] > 0)
+        voxel = self.canvas.voxel(index)
+        return voxel is not None and bool(self.logits[voxel] > 0)
 
     def offset_near(self, index: Point) -> Index:
         """The offset of the tile, present or not, whose middle is nearest to a native index."""
@@ -99,8 +98,7 @@ class Field:
             around = cross(np.rint(canvas.position(index)).astype(int), canvas.shape)
             logits[around] = kept(logits[around], include)
         for index, include in clicks:
-            centre = tuple(np.rint(canvas.position(index)).astype(int))
-            if all(0 <= c < n for c, n in zip(centre, canvas.shape, strict=True)):
+            if (centre := canvas.voxel(index)) is not None:
                 logits[centre] = kept(logits[centre], include)
                 seeds[centre] = include
         positive = logits > 0

@@ -152,6 +152,12 @@ class Crop:
         """Whether the position (d, h, w) lies in one of the crop's voxels."""
         return all(-0.5 <= p <= n - 0.5 for p, n in zip(position, self.shape, strict=True))
 
+    def voxel(self, index: Point) -> Index | None:
+        """(d, h, w) of the crop voxel that holds the native index (k, j, i); None where none does."""
+        d, h, w = (round(p) for p in self.position(index))
+        within = all(0 <= v < n for v, n in zip((d, h, w), self.shape, strict=True))
+        return (d, h, w) if within else None
+
     def native_index(self, position: Point) -> Point:
         """(k, j, i) of the position (d, h, w); the inverse of `position`."""
         index = [0.0, 0.0, 0.0]

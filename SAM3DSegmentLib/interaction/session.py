@@ -114,7 +114,6 @@ class Session:
         self._leave_tumour()
         self._tumours.open(target)
         self.set_display(self.display)
-        self._measure()
         if placing:
             self.place(include=True)
 
@@ -260,6 +259,8 @@ class Session:
             self.tumour.restore_lists()
             if self.tumour.changed:
                 self._take_in(self.tumour)
+            if self.tumour.unmeasured:
+                self._measure(self.tumour)
         for news in self._updater.poll():
             self.status = status_after(self.status, news, self.tumour)
         if self.tumour:
@@ -335,15 +336,16 @@ class Session:
             advice = "Click inside the tumour (include): exclude clicks alone name no object." if self.clicks else ""
             self.say(advice, measurement=None, seconds=None, progress=None)
 
-    def _measure(self) -> None:
-        """Show the figures of a tumour as it is found."""
-        assert self.tumour
-        _, mask = self.tumour.target.mask()
+    def _measure(self, tumour: Tumour) -> None:
+        """Show the figures of a tumour as it is found, or as it was painted."""
+        tumour.unmeasured = False
+        _, mask = tumour.target.mask()
         try:
-            volume = self._updater.volume(self.tumour.target.volume_node)
-            self.say("", measurement=measure(volume, mask) if mask.size else None)
+            volume = self._updater.volume(tumour.target.volume_node)
         except UserError as error:
             self.say(str(error), failed=True)
+        else:
+            self.status = replace(self.status, measurement=measure(volume, mask) if mask.size else None)
 
     def say(self, message: str, failed: bool = False, **figures: object) -> None:
         """Replace the sentence that the user reads, and the figures that are given."""

@@ -19,6 +19,7 @@ from SAM3DSegmentLib.scene.click_nodes import (
     write_clicks,
 )
 from SAM3DSegmentLib.scene.click_observer import ClickObserver
+from SAM3DSegmentLib.scene.mask_observer import MaskObserver
 from SAM3DSegmentLib.scene.provenance import mask_digest, read_provenance
 from SAM3DSegmentLib.scene.segments import read_mask
 
@@ -54,6 +55,7 @@ class Tumour:
 
     Attributes:
         changed: whether the clicks in the scene wait for `take_in`.
+        unmeasured: whether its mask was opened, or changed by none of our answers, since this was last set to False.
     """
 
     def __init__(self, target: Target) -> None:
@@ -64,6 +66,7 @@ class Tumour:
         record = read_provenance(target.segmentation_node, target.segment_id)
         self._digest = record.mask_sha256 if record else ""
         self._observer: ClickObserver | None = None
+        self._mask_observer: MaskObserver | None = None
         self.open()
         self.history = ClickHistory(self.history.clicks)
         self.changed = self._awaits_answer()
@@ -84,6 +87,8 @@ class Tumour:
         self.lists = open_click_lists(target.segmentation_node, target.segment_id, target.volume_node)
         self.lists.set_locked(False)
         self._observer = ClickObserver(self.lists, self._note_change)
+        self._mask_observer = MaskObserver(target.segmentation_node, self._note_painting)
+        self.unmeasured = True
         self.history.change(read_clicks(self.lists, target.volume_node))
 
     def close(self) -> None:
@@ -94,10 +99,15 @@ class Tumour:
                 if node.GetScene():
                     node.SetLocked(True)
                     node.GetDisplayNode().SetVisibility(False)
-        self._observer = None
+        if self._mask_observer:
+            self._mask_observer.remove()
+        self._observer = self._mask_observer = None
 
     def _note_change(self) -> None:
         self.changed = True
+
+    def _note_painting(self) -> None:
+        self.unmeasured = True
 
     def take_in(self, volume: Volume) -> None:
         """Make the clicks in the scene the newest state of the history; what was painted by hand is the start of it.
@@ -179,6 +189,7 @@ class Tumour:
     def written(self) -> str:
         """Remember that the segment's mask is an answer of ours, not painted by hand; the mask's digest."""
         self._digest = mask_digest(*self.target.mask())
+        self.unmeasured = False
         return self._digest
 
     def untouched(self) -> bool:

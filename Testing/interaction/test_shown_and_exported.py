@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import nrrd
+import numpy as np
+import pytest
 
 from SAM3DSegmentLib.interaction import tumour_table
 from SAM3DSegmentLib.interaction.display import Display
 from SAM3DSegmentLib.interaction.session import Session
 from SAM3DSegmentLib.scene.segments import create_segmentation, read_mask
-from Testing.interaction.helpers import FakeEngine, click, clicked, settle
+from Testing.interaction.helpers import SHAPE, FakeEngine, click, click_two_tumours, clicked, mask, paint, settle
 from Testing.scene_helpers import node_ids, save_and_reopen
+
+WHOLE = tuple(slice(0, n) for n in SHAPE)
 
 
 def exported(session, path) -> tuple[str, str, str]:
@@ -88,3 +92,31 @@ def test_a_segment_of_another_program_keeps_the_name_and_the_colour_that_the_use
     assert exported(session, out) == ("Tumour", "0", "1")
     tumour_table.set_color(node, segment_id, (0.5, 0.25, 1.0))
     assert exported(session, out) == ("Tumour", "0", "0")
+
+
+def test_the_figures_follow_what_is_painted_and_what_segment_editor_takes_back(session):
+    before = clicked(session)
+    answer = session.status.measurement
+    block = before.copy()
+    block[5:9, 50:56, 50:56] = True
+    paint(session, WHOLE, block)
+    assert session.poll()
+    painted = session.status.measurement
+    assert painted.volume_ml == pytest.approx(block.sum() * 1.5e-3) and painted.volume_ml > answer.volume_ml
+    assert not session.poll()
+    paint(session, WHOLE, before)
+    session.poll()
+    assert session.status.measurement == answer
+    paint(session, WHOLE, np.zeros(SHAPE, bool))
+    session.poll()
+    assert session.status.measurement is None
+
+
+def test_the_figures_of_another_tumour_come_with_it(session):
+    first = click_two_tumours(session)
+    settle(session)
+    right = session.status.measurement
+    session.open_tumour(first)
+    session.poll()
+    left = session.status.measurement
+    assert left.volume_ml == pytest.approx(mask(session, first).sum() * 1.5e-3) and left != right

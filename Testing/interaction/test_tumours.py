@@ -59,6 +59,7 @@ def test_next_tumour_leaves_the_finished_one_untouched(session):
     assert len(tumour_table.segment_ids(session.segmentation_node)) == 2
     assert (mask(session, first) == before).all()
     session.open_tumour(first)
+    session.poll()
     assert len(session.clicks) == 1 and session.status.measurement
     click(session, "left", include=False, offset=(0, 4, 0))
     settle(session)
