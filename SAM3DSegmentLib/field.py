@@ -72,6 +72,11 @@ class Field:
         voxel = self.canvas.voxel(index)
         return voxel is not None and bool(self.logits[voxel] > 0)
 
+    def shows(self, index: Index) -> bool:
+        """Whether a native voxel (k, j, i) lies in the mask as `Crop.paste_positive` brings it back."""
+        d, h, w = (float(index[axis]) for axis in self.canvas.axes)
+        return bool(self.logits_on(Crop(self.canvas.axes, (d, h, w), (1.0, 1.0, 1.0), (1, 1, 1))).item() > 0)
+
     def offset_near(self, index: Point) -> Index:
         """The offset of the tile, present or not, whose middle is nearest to a native index."""
         d, h, w = (round((c - self.edge / 2) / self.stride) * self.stride for c in self.base.position(index))

@@ -27,6 +27,11 @@ class Prediction:
     tiles: int
     limited: bool
 
+    def holds(self, index: Index) -> bool:
+        """Whether a native voxel (k, j, i) lies in the mask."""
+        within = all(b.start <= c < b.stop for b, c in zip(self.box, index, strict=True))
+        return within and bool(self.mask[tuple(c - b.start for c, b in zip(index, self.box, strict=True))])
+
     def mask_on(self, shape: tuple[int, ...]) -> BoolArray:
         """The mask [K, J, I] of a whole volume of `shape`."""
         whole = np.zeros(shape, bool)

@@ -30,7 +30,10 @@ SLICES = (100, 1000)
 
 
 def lesion_scan(slices: int) -> tuple[Volume, list[Click]]:
-    """A 512 x 512 x `slices` CT-like volume with a lesion of 34 mm in its middle, and clicks in and beside it."""
+    """A 512 x 512 x `slices` CT-like volume with a lesion of 34 mm in its middle, and clicks in it.
+
+    The later ones, at one place, take a part of the lesion away and bring it back: each asks for a change.
+    """
     rng = np.random.default_rng(0)
     slab = rng.normal(40, 12, (50, 512, 512)).astype(np.int16)
     voxels = np.concatenate([slab] * (slices // 50))
@@ -39,7 +42,7 @@ def lesion_scan(slices: int) -> tuple[Volume, list[Click]]:
     lesion = ((k - middle) * SPACING[0]) ** 2 + ((j - 256) * 0.8) ** 2 + ((i - 256) * 0.8) ** 2 < 17**2
     voxels[middle - 20 : middle + 20, 230:282, 230:282][lesion] += 60
     volume = Volume(voxels, np.diag([-0.8, -0.8, 1.0, 1.0]))
-    clicks = [((middle, 256, 256), True), ((middle + 6, 262, 250), True), ((middle, 256, 285), False)]
+    clicks = [((middle, 256, 256), True), ((middle, 256, 270), False), ((middle, 256, 270), True)]
     return volume, [Click(volume.ras(index), include) for index, include in clicks]
 
 
@@ -55,10 +58,12 @@ def click_seconds(slices: int) -> dict[str, float]:
             # Another crop each time: neither side may answer from its caches.
             moved = [Click((c.ras[0] + 0.1 * repeat, c.ras[1], c.ras[2]), c.include) for c in clicks]
             session = HeadlessSession(volume, engine)
-            seconds = [session.answer(moved[:count]).seconds for count in range(1, len(moved) + 1)]
+            answers = list(session.answers(moved))
             session.close()
-            first.append(seconds[0])
-            later += seconds[1:]
+            found = [answer.measurement.volume_ml for answer in answers]
+            assert found[0] > found[1] < found[2], "the clicks were made to ask for a change each"
+            first.append(answers[0].seconds)
+            later += [answer.seconds for answer in answers[1:]]
     return {"first": statistics.median(first[1:]), "later": statistics.median(later[2:])}
 
 

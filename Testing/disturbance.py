@@ -98,15 +98,21 @@ def scan() -> Volume:
 
 
 def points(count: int) -> list[Click]:
-    """Clicks in and around the ball; the first of each tumour in its middle."""
+    """Clicks in the ball: each tumour's first in its middle, then places that are excluded and included again.
+
+    So each of them asks for a change: one where the mask is right already would not reach the engine.
+    """
     rng = random.Random(1)
     clicks = []
+    place = (0, 0, 0)
     for number in range(count):
-        k, j, i = (15 + rng.randint(-9, 9), 30 + rng.randint(-16, 16), 30 + rng.randint(-16, 16))
-        inside = (k - 15) ** 2 + (j - 30) ** 2 + (i - 30) ** 2 < 13**2
-        if number % CLICKS_A_TUMOUR == 0:
-            k, j, i, inside = 15 + number // CLICKS_A_TUMOUR % 5, 30, 30, True
-        clicks.append(Click((-float(i), -float(j), float(k)), inside))
+        nth = number % CLICKS_A_TUMOUR
+        if nth == 0:
+            place = (15 + number // CLICKS_A_TUMOUR % 5, 30, 30)
+        elif nth % 2:
+            place = (15 + rng.randint(-6, 6), 30 + rng.choice((-6, 6)), 30 + rng.randint(-6, 6))
+        k, j, i = place
+        clicks.append(Click((-float(i), -float(j), float(k)), nth % 2 == 0))
     return clicks
 
 

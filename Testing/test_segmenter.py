@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from SAM3DSegmentLib.clicks import Click, ClickHistory
 from SAM3DSegmentLib.errors import CancelledError, ClickOutsideError, ClickTooFarError, NoIncludeClickError, ScanError
 from SAM3DSegmentLib.field import one_tile
 from SAM3DSegmentLib.geometry import Float32Array, Volume
 from SAM3DSegmentLib.measure import dice
-from SAM3DSegmentLib.segmenter import TILE_LIMIT, Segmenter
+from SAM3DSegmentLib.prediction import Prediction
+from SAM3DSegmentLib.segmenter import STARTS_KEPT, TILE_LIMIT, Segmenter
 from Testing.doubles import BrightnessDecoder, ball_volume, middle
+from Testing.test_geometry import on_random_grids, volumes
 
 VOLUME = ball_volume(20)
+BESIDE = VOLUME.ras((30, 75, 75 + 27))
+"""RAS mm of a place just outside the ball."""
 
 
 def segment(volume: Volume, clicks: list[Click], decoder: BrightnessDecoder | None = None) -> np.ndarray:
@@ -64,7 +69,7 @@ def test_a_settled_object_is_not_lost_to_a_coarser_level_but_grows_beside() -> N
     voxels[36:44, 36:44, 52:100] = 0.4
     voxels[32:48, 32:48, 52:68] = 1
     volume = Volume(voxels, np.diag([-1.0, -1.0, 1.0, 1.0]))
-    clicks = [Click(volume.ras((40, 40, i))) for i in range(60, 67)]
+    clicks = [Click(volume.ras((40, 40, i))) for i in (*range(60, 66), 72)]
     segmenter = Segmenter(volume, LosesWhenCoarse((1.0, 2.0)))
     segmenter.segment(clicks[:-1])
     prediction = segmenter.segment(clicks)
@@ -133,7 +138,7 @@ def test_a_mask_beyond_the_limit_can_be_started_from() -> None:
     first = Click(volume.ras((k, j, i)))
     segmenter = Segmenter(volume, BrightnessDecoder((0.8,)))
     segmenter.start_from((first,), whole, mask)
-    prediction = segmenter.segment([first, Click(volume.ras((k, j, mask.shape[2] // 2 - 2)))])
+    prediction = segmenter.segment([first, Click(volume.ras((k, j, mask.shape[2] // 2 + 2)))])
     assert prediction.tiles > TILE_LIMIT and prediction.limited
     assert (prediction.mask_on(mask.shape) & mask).sum() > 0.95 * mask.sum()
 
@@ -180,10 +185,68 @@ def test_a_long_list_costs_no_more_than_its_newest_click_where_few_answers_are_k
     segmenter.segment(clicks)
     monkeypatch.setattr("SAM3DSegmentLib.segmenter.FIELDS_KEPT", 3 * next(iter(segmenter._fields.values())).size)
     for n in range(8):
-        clicks.append(Click(VOLUME.ras((30, 75, 76 + n))))
+        clicks.append(Click(VOLUME.ras((30, 60 + 4 * n, 70)), include=False))
         asked = len(decoder.asked)
         segmenter.segment(clicks)
         assert len(decoder.asked) == asked + 1
+
+
+def exact(prediction: Prediction) -> tuple[object, bytes]:
+    return prediction.box, prediction.mask.tobytes()
+
+
+@pytest.mark.parametrize(("index", "include"), [((30, 75, 75 + 20), True), ((30, 75, 75 + 27), False)])
+def test_a_click_where_the_mask_is_right_changes_nothing_and_is_kept_by_later_answers(
+    index: tuple[int, int, int], include: bool
+) -> None:
+    decoder = Wavering((0.75, 1.5, 3.0, 6.0))
+    segmenter = Segmenter(VOLUME, decoder)
+    first, needless = Click(middle(VOLUME)), Click(VOLUME.ras(index), include)
+    before, asked = segmenter.segment([first]), len(decoder.asked)
+    assert exact(segmenter.segment([first, needless])) == exact(before) and len(decoder.asked) == asked
+    after = segmenter.segment([first, needless, Click(VOLUME.ras((30, 75 - 27, 75)))])
+    assert len(decoder.asked) > asked and needless.include is after.holds(index)
+    assert any(len(clicks) == 3 for clicks in decoder.asked)
+
+
+@on_random_grids
+@given(volumes(), st.floats(0.4, 4), st.integers(0, 99))
+def test_a_field_shows_each_voxel_as_the_pasted_mask_does(volume: Volume, spacing: float, seed: int) -> None:
+    rng, shape = np.random.default_rng(seed), volume.voxels.shape
+    crop = volume.crop_around(volume.ras(tuple(rng.uniform(0, shape))), spacing, (12, 12, 12))
+    logits = ndimage.gaussian_filter(rng.standard_normal(crop.shape), 1.5).astype(np.float32)
+    field, mask = one_tile(0, crop, logits), np.zeros(shape, bool)
+    box, pasted = crop.paste_positive(logits, shape)
+    mask[box] = pasted
+    for k, j, i in rng.integers(0, shape, (20, 3)):
+        assert field.shows((int(k), int(j), int(i))) is bool(mask[k, j, i])
+
+
+class Wavering(BrightnessDecoder):
+    """Takes much less, then much more, with every further click."""
+
+    def threshold(self, crop: Float32Array, clicks: int) -> float:
+        return (0.5, 2.0, -1.0)[clicks % 3 - 1]
+
+
+def test_a_started_mask_stays_to_the_voxel_where_a_click_finds_it_right() -> None:
+    rough = VOLUME.voxels > 0.5
+    rough[::2, 75:90:3] = False
+    whole = tuple(slice(0, n) for n in rough.shape)
+    segmenter, first = Segmenter(VOLUME, BrightnessDecoder()), Click(VOLUME.ras((31, 74, 75)))
+    segmenter.start_from((first,), whole, rough)
+    for needless in (Click(VOLUME.ras((31, 76, 80))), Click(VOLUME.ras((30, 78, 75)), include=False)):
+        assert (segmenter.segment([first, needless]).mask_on(rough.shape) == rough).all()
+    assert not (segmenter.segment([first, Click(VOLUME.ras((30, 78, 75)))]).mask_on(rough.shape) == rough).all()
+
+
+def test_a_click_where_an_earlier_one_lies_counts_against_that_ones_word() -> None:
+    decoder, clicks = BrightnessDecoder(), [Click(middle(VOLUME)), Click(BESIDE), Click(BESIDE, include=False)]
+    segmenter = Segmenter(VOLUME, decoder)
+    segmenter.segment(clicks[:2])
+    asked = len(decoder.asked)
+    prediction = segmenter.segment(clicks)
+    assert len(decoder.asked) > asked and not prediction.holds(VOLUME.index(BESIDE))
 
 
 def test_an_exclude_click_where_no_crop_lies_changes_nothing() -> None:
@@ -299,7 +362,7 @@ def test_only_early_clicks_are_taken_for_another_object(before: int, found: str)
 def test_undo_and_redo_ask_the_network_nothing() -> None:
     decoder = BrightnessDecoder()
     segmenter = Segmenter(VOLUME, decoder)
-    clicks = [Click(middle(VOLUME)), Click(VOLUME.ras((28, 75, 75)))]
+    clicks = [Click(middle(VOLUME)), Click(BESIDE)]
     segmenter.segment(clicks)
     asked = len(decoder.asked)
     segmenter.segment(clicks[:1])
@@ -313,7 +376,7 @@ def test_a_later_click_in_the_crop_costs_one_pass_and_hands_the_previous_answer_
     first = Click(middle(VOLUME))
     segmenter.segment([first])
     asked = len(decoder.asked)
-    segmenter.segment([first, Click(VOLUME.ras((28, 75, 75)))])
+    segmenter.segment([first, Click(BESIDE)])
     assert len(decoder.asked) == asked + 1
     assert decoder.previous[-1] is not None
     assert len(decoder.asked[-1]) == 2
@@ -361,10 +424,26 @@ def test_a_constant_scan_is_refused() -> None:
 def test_a_cancelled_evaluation_leaves_the_answers_before_it() -> None:
     decoder = BrightnessDecoder()
     segmenter = Segmenter(VOLUME, decoder)
-    clicks = [Click(middle(VOLUME)), Click(VOLUME.ras((28, 75, 75)))]
+    clicks = [Click(middle(VOLUME)), Click(BESIDE)]
     before = segmenter.segment(clicks[:1])
     cancelled = threading.Event()
     cancelled.set()
     with pytest.raises(CancelledError):
         segmenter.segment(clicks, cancelled)
     assert np.array_equal(segmenter.segment(clicks[:1]).mask, before.mask)
+
+
+def test_of_many_started_masks_the_latest_are_kept_and_each_can_be_given_again() -> None:
+    segmenter, whole = Segmenter(VOLUME, BrightnessDecoder()), tuple(slice(0, n) for n in VOLUME.voxels.shape)
+    masks = {}
+    for n in range(3 * STARTS_KEPT):
+        masks[n] = VOLUME.voxels > 0.5
+        masks[n][:, :, 60 + n] = False
+        first = Click(VOLUME.ras((30, 75, 50 + n // 3)))
+        segmenter.start_from((first,), whole, masks[n])
+        assert len(segmenter._starts) <= STARTS_KEPT
+        assert np.array_equal(segmenter.segment([first]).mask_on(VOLUME.voxels.shape), masks[n])
+    again = Click(VOLUME.ras((30, 75, 50)))
+    segmenter.start_from((again,), whole, masks[0])
+    needless = Click(VOLUME.ras((30, 75, 54)))
+    assert np.array_equal(segmenter.segment([again, needless]).mask_on(VOLUME.voxels.shape), masks[0])

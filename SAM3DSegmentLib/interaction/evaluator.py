@@ -42,7 +42,7 @@ class Job:
     Attributes:
         target: what the answer is for; a newer job of the same target supersedes this one.
         clicks: in their order, at least one of them an include click.
-        starts: masks to go on from, of which the longest list of clicks counts.
+        start: the mask to go on from; None where the clicks alone lead to the answer.
         submitted: when the user clicked, by `time.perf_counter`.
         cancelled: calls it off.
     """
@@ -50,7 +50,7 @@ class Job:
     target: Hashable
     volume: Volume
     clicks: tuple[Click, ...]
-    starts: tuple[Start, ...] = ()
+    start: Start | None = None
     submitted: float = field(default_factory=time.perf_counter)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -222,8 +222,8 @@ class Evaluator:
         segmenter = self._segmenter
         if not segmenter or segmenter.volume is not job.volume:
             segmenter = self._segmenter = Segmenter(job.volume, self._engine)
-        for start in job.starts:
-            segmenter.start_from(start.clicks, start.box, start.mask)
+        if job.start:
+            segmenter.start_from(job.start.clicks, job.start.box, job.start.mask)
         prediction = segmenter.segment(job.clicks, job.cancelled, self._progressed)
         measurement = measure(job.volume, prediction.mask)
         return Answer(job, prediction, measurement, self._engine.specification, self._engine.device)

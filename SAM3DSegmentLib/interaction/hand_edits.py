@@ -13,12 +13,9 @@ from SAM3DSegmentLib.start import seed_clicks
 Clicks = tuple[Click, ...]
 
 
-def start_digest(starts: tuple[Start, ...]) -> str:
-    """Of the mask that an evaluation went on from: of several, the one with the longest list of clicks; else empty."""
-    if not starts:
-        return ""
-    start = max(starts, key=lambda start: len(start.clicks))
-    return mask_digest(start.box, start.mask)
+def start_digest(start: Start | None) -> str:
+    """Of the mask that an evaluation went on from; empty where there is none."""
+    return mask_digest(start.box, start.mask) if start else ""
 
 
 def start_from_mask(volume: Volume, box: Box, mask: BoolArray, before: Clicks, now: Clicks) -> tuple[Start, Clicks]:

@@ -17,7 +17,13 @@ from SAM3DSegmentLib.interaction.hand_edits import start_digest
 from SAM3DSegmentLib.interaction.snapshot import Snapshot, take_snapshot
 from SAM3DSegmentLib.interaction.tumour import Tumour
 from SAM3DSegmentLib.measure import Measurement
-from SAM3DSegmentLib.scene.provenance import Provenance, remove_provenance, write_provenance
+from SAM3DSegmentLib.scene.provenance import (
+    Provenance,
+    mask_digest,
+    read_provenance,
+    remove_provenance,
+    write_provenance,
+)
 from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
 
 PROGRESS_AFTER = 0.3
@@ -35,6 +41,7 @@ class Updated:
         seconds: since its last click.
         device: that answered.
         limited: whether the object goes on where the mask ends.
+        needless: whether the newest click asked for nothing that the mask did not hold to before.
     """
 
     tumour: Tumour
@@ -42,6 +49,7 @@ class Updated:
     seconds: float
     device: str
     limited: bool
+    needless: bool
 
 
 class MaskUpdater:
@@ -124,7 +132,7 @@ class MaskUpdater:
             remove_provenance(target.segmentation_node, target.segment_id)
             tumour.written()
         elif self._evaluator:
-            job = Job(tumour, self.volume(target.volume_node), clicks, tumour.starts_of(clicks))
+            job = Job(tumour, self.volume(target.volume_node), clicks, tumour.start_of(clicks))
             self._jobs[tumour] = job
             self._evaluator.submit(job)
         else:
@@ -196,8 +204,9 @@ class MaskUpdater:
         if self.changes_shown:
             self._changes.show(target.volume_node, target.mask(), (prediction.box, prediction.mask))
         node, segment_id = target.segmentation_node, target.segment_id
+        before, recorded = mask_digest(*target.mask()), read_provenance(node, segment_id)
         self._writer.write_mask(node, segment_id, target.volume_node, prediction.box, prediction.mask)
-        written, start = tumour.written(), start_digest(job.starts)
+        written, start = tumour.written(), start_digest(job.start)
         record = Provenance(
             job.clicks,
             model.name,
@@ -210,4 +219,5 @@ class MaskUpdater:
         )
         write_provenance(node, segment_id, record)
         seconds = time.perf_counter() - job.submitted
-        return Updated(tumour, answer.measurement, seconds, answer.device, prediction.limited)
+        needless = recorded is not None and recorded.clicks == job.clicks[:-1] and before == written
+        return Updated(tumour, answer.measurement, seconds, answer.device, prediction.limited, needless)

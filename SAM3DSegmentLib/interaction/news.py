@@ -11,6 +11,7 @@ from SAM3DSegmentLib.interaction.tumour import Tumour
 
 CPU = "cpu"
 TOO_LARGE = "The object is too large for the model: the mask ends before it does."
+NEEDLESS = "The mask is right at this click already, so nothing changed: click where it is wrong."
 LEFT_THE_GPU = "The GPU's memory did not suffice: this network now runs on the CPU, which is slower."
 
 
@@ -29,4 +30,6 @@ def status_after(status: Status, news: Ready | Updated | Failure, shown: Tumour 
         status = replace(status, message=LEFT_THE_GPU, failed=False)
     elif news.limited:
         status = replace(status, message=TOO_LARGE, failed=False)
+    elif news.needless:
+        status = replace(status, message=NEEDLESS, failed=False)
     return replace(status, measurement=news.measurement, seconds=news.seconds, device=news.device, progress=None)

@@ -182,9 +182,10 @@ class Tumour:
             self.open()
             self.changed = self.history.clicks != before
 
-    def starts_of(self, clicks: tuple[Click, ...]) -> tuple[Start, ...]:
-        """The masks that a list of clicks goes on from."""
-        return tuple(start for start in self._starts if clicks[: len(start.clicks)] == start.clicks)
+    def start_of(self, clicks: tuple[Click, ...]) -> Start | None:
+        """The mask that a list of clicks goes on from: of several, the one that answers most of them."""
+        beginnings = [start for start in self._starts if clicks[: len(start.clicks)] == start.clicks]
+        return max(beginnings, key=lambda start: len(start.clicks), default=None)
 
     def written(self) -> str:
         """Remember that the segment's mask is an answer of ours, not painted by hand; the mask's digest."""

@@ -144,15 +144,19 @@ def sparse_scan(shape: tuple[int, int, int]) -> Volume:
 
 
 def click_on_large_scan(engine: Engine, shape: tuple[int, int, int], count: int) -> tuple[list[float], Memory]:
-    """Seconds of each click in the lesion's middle and beside it, and the most memory that was held meanwhile."""
+    """Seconds of each click, and the most memory that was held meanwhile.
+
+    The first is in the lesion's middle; one beside it takes that place away, and another brings it back.
+    """
     volume = sparse_scan(shape)
     k, j, i = (n // 2 for n in shape)
-    positions = [volume.ras((k + step, j, i)) for step in (0, 20, -20)][:count]
+    middle, beside = volume.ras((k, j, i)), volume.ras((k + 20, j, i))
+    clicks = [Click(middle), Click(beside, include=False), Click(beside)][:count]
     waits, failures = [], []
     Path("/proc/self/clear_refs").write_text(FORGET_PEAK)
     with session_on(volume, engine) as session:
-        for position in positions:
-            waits.append(wait_for(session, Click(position), failures))
+        for click in clicks:
+            waits.append(wait_for(session, click, failures))
         assert not failures, failures
         assert session.status.measurement
         memory = Memory(resident_mib(kind="VmHWM"), resident_mib(engine._process.pid, "VmHWM"))

@@ -21,6 +21,20 @@ def test_first_click_brings_a_mask_with_its_figures_and_its_record(session):
     assert record.clicks == session.clicks and record.model == "brightness"
 
 
+def test_a_needless_click_changes_nothing_and_the_user_is_told(session):
+    before = clicked(session)
+    click(session, "left", offset=(0, 2, 0))
+    settle(session)
+    assert np.array_equal(mask(session), before) and len(session.clicks) == 2
+    assert "where it is wrong" in session.status.message and not session.status.failed
+    session.undo()
+    settle(session)
+    assert session.status.message == "" and np.array_equal(mask(session), before)
+    click(session, "right")
+    settle(session)
+    assert session.status.message == "" and not np.array_equal(mask(session), before)
+
+
 def test_undo_and_redo_bring_masks_and_clicks_back(session):
     first = clicked(session)
     click(session, "left", include=False, offset=(0, 5, 0))

@@ -135,7 +135,7 @@ def test_where_another_model_cannot_be_loaded_the_present_one_answers(session, e
     assert "stays in use" in session.status.message
     engine.failure = None
     asked = len(engine.asked)
-    click(session, "left", offset=(1, 0, 0))
+    click(session, "left", offset=(0, 0, 8))
     settle(session)
     assert len(engine.asked) > asked and mask(session).any() and not session.status.failed
 

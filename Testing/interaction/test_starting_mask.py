@@ -69,7 +69,7 @@ def test_work_by_hand_between_clicks_reaches_the_network(session, engine):
     grown[5:9, 50:56, 50:56] = True
     paint(session, tuple(slice(0, n) for n in SHAPE), grown)
     engine.previous.clear()
-    click(session, "left", offset=(1, 0, 0))
+    click(session, "left", offset=(0, 0, 8))
     settle(session)
     assert len(session.clicks) == 3, "the painted component has a click of its own, which keeps it"
     assert any(p is not None and (p > 0).any() for p in engine.previous)

@@ -98,6 +98,7 @@ def test_a_reload_keeps_clicks_mask_and_figures(ball: User) -> None:
 def test_two_quick_clicks_both_count(ball: User) -> None:
     x, y = ball.pixel_of_ball(AXIAL)
     ball.page.mouse.click(x, y)
+    ball.page.keyboard.press("e")
     ball.page.mouse.click(x + 25, y)
     ball.viewer.wait_for("clicks", lambda clicks: len(clicks) == 2)
     ball.settle()
@@ -110,6 +111,7 @@ def test_two_quick_clicks_both_count(ball: User) -> None:
 def test_an_engine_that_dies_between_clicks_costs_nothing(ball: User) -> None:
     ball.click_ball()
     ball.viewer.ask("kill_engine")
+    ball.press("e")
     ball.click_ball(dx=25)
     message, failed, *_ = ball.viewer.ask("status")
     assert (message, failed) == ("", False)
