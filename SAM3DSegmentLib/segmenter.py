@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from SAM3DSegmentLib.errors import ClickTooFarError, NoIncludeClickError
 from SAM3DSegmentLib.field import Field, one_tile
 from SAM3DSegmentLib.first_look import contrast, first_look, second_look
 from SAM3DSegmentLib.geometry import BoolArray, Box, Float32Array, Index, Point, Volume, trim
+from SAM3DSegmentLib.known_answers import KnownAnswers
 from SAM3DSegmentLib.morphology import deepest, foothold
 from SAM3DSegmentLib.prediction import Prediction, with_voxel
 from SAM3DSegmentLib.start import field_of_mask
@@ -32,12 +32,6 @@ ROOM_SHARE = 0.8
 
 SECOND_LOOKS = 4
 """Up to so many clicks a finer zoom level's object may take the place of the one that was found first."""
-
-FIELDS_KEPT = 64_000_000
-"""Bytes of answers to earlier lists of clicks that are kept for undo and redo."""
-
-STARTS_KEPT = 8
-"""Masks to go on from that are kept."""
 
 TILE_LIMIT = 27
 """Crops that one object may take; beyond it the mask ends where the last crop does, and says so."""
@@ -60,8 +54,7 @@ class Segmenter:
         volume.validate_intensities()
         self.volume = volume
         self._crops = CropAnswers(volume, decoder)
-        self._starts: OrderedDict[tuple[Click, ...], tuple[Field, Prediction]] = OrderedDict()
-        self._fields: OrderedDict[tuple[Click, ...], Field] = OrderedDict()
+        self._known = KnownAnswers()
         self._looks: dict[int, Field] = {}
         self._looked_at: tuple[Click, ...] = ()
 
@@ -86,50 +79,30 @@ class Segmenter:
             raise NoIncludeClickError("There is no include click: click inside the tumour first.")
         for click in clicks:
             self.volume.index(click.ras)
-        started = longest_beginning(self._starts, clicks)
-        field, _ = self._starts.get(started, (None, None))
-        known = longest_beginning(self._fields, clicks)
-        if len(known) > len(started):
-            field = self._fields[known]
-            self._fields.move_to_end(known)
-        for count in range(max(len(started), len(known)) + 1, len(clicks) + 1):
+        answered, field = self._known.beginning(clicks)
+        for count in range(answered + 1, len(clicks) + 1):
             beginning = tuple(clicks[:count])
             if any(click.include for click in beginning):
                 if not (field and self._is_right(field, beginning)):
                     field = self._next_field(field, beginning, Request(cancelled, progress))
-                self._keep(beginning, field)
+                self._known.keep(beginning, field)
         assert field is not None
         return self._prediction(field, clicks)
 
     def start_from(self, clicks: tuple[Click, ...], box: Box, mask: BoolArray) -> None:
         """Take a mask as the answer to a list of clicks: that list, and lists that begin with it, go on from there.
 
-        The latest `STARTS_KEPT` are kept: give it again before another list that goes on from it.
+        Only the latest are kept: give it again before each list that goes on from it.
 
         Args:
             clicks: at least one include click in each component of the mask; the next answer drops the others.
             box, mask: native voxels (K, J, I) around the mask, and the mask [k, j, i] within, not empty.
         """
-        if clicks in self._starts and self._starts[clicks][1].mask is mask:
-            self._starts.move_to_end(clicks)
+        if self._known.refresh(clicks, mask):
             return
         field = field_of_mask(self.volume, self._crops.levels, self._crops.size, box, mask, clicks)
         prediction = Prediction(box, mask, self._crops.levels[field.level], len(field.tiles), limited=False)
-        self._starts[clicks] = field, prediction
-        self._starts.move_to_end(clicks)
-        if len(self._starts) > STARTS_KEPT:
-            self._starts.popitem(last=False)
-        for later in [known for known in self._fields if known[: len(clicks)] == clicks]:
-            del self._fields[later]
-
-    def _keep(self, clicks: tuple[Click, ...], field: Field) -> None:
-        self._fields[clicks] = field
-        while len(self._fields) > 1 and sum(f.size for f in set(self._fields.values())) > FIELDS_KEPT:
-            self._fields.popitem(last=False)
-
-    def _started_from(self, field: Field) -> Prediction | None:
-        """What was taken as an answer, where the field stands for it."""
-        return next((prediction for start, prediction in self._starts.values() if start is field), None)
+        self._known.take(clicks, field, prediction)
 
     def _is_right(self, field: Field, clicks: Sequence[Click]) -> bool:
         """Whether the answer to all clicks but the newest is right at that one; then it stays as it is.
@@ -137,13 +110,13 @@ class Segmenter:
         Evaluated all the same, an include click within the mask lost 1 to 3 points of Dice on the validation scans.
         """
         newest = self.volume.index(clicks[-1].ras)
-        if start := self._started_from(field):
+        if start := self._known.mask_behind(field):
             return start.holds(newest) is clicks[-1].include
         promised = [click.include for click in clicks[:-1] if self.volume.index(click.ras) == newest]
         return (promised[-1] if promised else field.shows(newest)) is clicks[-1].include
 
     def _prediction(self, field: Field, clicks: Sequence[Click]) -> Prediction:
-        if start := self._started_from(field):
+        if start := self._known.mask_behind(field):
             return start
         box, mask = field.canvas.paste_positive(field.logits, self.volume.voxels.shape)
         for click in clicks:
@@ -161,7 +134,7 @@ class Segmenter:
             )
             return self._grow(found, clicks, request)
         newest = self.volume.continuous_index(clicks[-1].ras)
-        if len(clicks) <= SECOND_LOOKS and not longest_beginning(self._starts, clicks):
+        if len(clicks) <= SECOND_LOOKS and not self._known.go_on_from_a_mask(clicks):
             looks = self._first_looks(clicks, request)
             before = second_look(before, looks, self.volume.voxels.shape, self._crops.native(clicks))
         holding = before.tiles_holding(newest)
@@ -296,8 +269,3 @@ class Segmenter:
     def _fits(self, low: Float32Array, high: Float32Array, level: int) -> bool:
         millimetres = (high - low) * np.asarray(self.volume.spacing)
         return bool(millimetres.max() <= ROOM_SHARE * self._crops.size * self._crops.levels[level])
-
-
-def longest_beginning(lists: Iterable[tuple[Click, ...]], clicks: Sequence[Click]) -> tuple[Click, ...]:
-    """Of lists of clicks, the longest that `clicks` begin with; empty where there is none."""
-    return max((known for known in lists if tuple(clicks[: len(known)]) == known), key=len, default=())

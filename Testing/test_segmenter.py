@@ -14,9 +14,10 @@ from SAM3DSegmentLib.clicks import Click, ClickHistory
 from SAM3DSegmentLib.errors import CancelledError, ClickOutsideError, ClickTooFarError, NoIncludeClickError, ScanError
 from SAM3DSegmentLib.field import one_tile
 from SAM3DSegmentLib.geometry import Float32Array, Volume
+from SAM3DSegmentLib.known_answers import STARTS_KEPT
 from SAM3DSegmentLib.measure import dice
 from SAM3DSegmentLib.prediction import Prediction
-from SAM3DSegmentLib.segmenter import STARTS_KEPT, TILE_LIMIT, Segmenter
+from SAM3DSegmentLib.segmenter import TILE_LIMIT, Segmenter
 from Testing.doubles import BrightnessDecoder, ball_volume, middle
 from Testing.test_geometry import on_random_grids, volumes
 
@@ -183,7 +184,8 @@ def test_a_long_list_costs_no_more_than_its_newest_click_where_few_answers_are_k
     segmenter = Segmenter(VOLUME, decoder)
     clicks = [Click(middle(VOLUME))]
     segmenter.segment(clicks)
-    monkeypatch.setattr("SAM3DSegmentLib.segmenter.FIELDS_KEPT", 3 * next(iter(segmenter._fields.values())).size)
+    _, field = segmenter._known.beginning(clicks)
+    monkeypatch.setattr("SAM3DSegmentLib.known_answers.FIELDS_KEPT", 3 * field.size)
     for n in range(8):
         clicks.append(Click(VOLUME.ras((30, 60 + 4 * n, 70)), include=False))
         asked = len(decoder.asked)
@@ -337,7 +339,7 @@ def test_a_second_look_gives_the_same_bits_whichever_way_it_is_come_to(
         clicks.insert(0, Click(tuple(np.add(first, (0, 0, 20))), include=False))
     fresh = Segmenter(volume, LesionOrOrgan(400)).segment(clicks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("SAM3DSegmentLib.segmenter.FIELDS_KEPT", 1)
+        patch.setattr("SAM3DSegmentLib.known_answers.FIELDS_KEPT", 1)
         segmenter = Segmenter(volume, LesionOrOrgan(400))
         for count in range(1 + exclude_first, len(clicks) + 1):
             segmenter.segment(clicks[:count])
@@ -441,7 +443,7 @@ def test_of_many_started_masks_the_latest_are_kept_and_each_can_be_given_again()
         masks[n][:, :, 60 + n] = False
         first = Click(VOLUME.ras((30, 75, 50 + n // 3)))
         segmenter.start_from((first,), whole, masks[n])
-        assert len(segmenter._starts) <= STARTS_KEPT
+        assert len(segmenter._known._starts) <= STARTS_KEPT
         assert np.array_equal(segmenter.segment([first]).mask_on(VOLUME.voxels.shape), masks[n])
     again = Click(VOLUME.ras((30, 75, 50)))
     segmenter.start_from((again,), whole, masks[0])
