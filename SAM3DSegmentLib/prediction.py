@@ -32,6 +32,10 @@ class Prediction:
         within = all(b.start <= c < b.stop for b, c in zip(self.box, index, strict=True))
         return within and bool(self.mask[tuple(c - b.start for c, b in zip(index, self.box, strict=True))])
 
+    def equals(self, other: Prediction) -> bool:
+        """Whether both masks are the same in every voxel."""
+        return self.box == other.box and np.array_equal(self.mask, other.mask)
+
     def mask_on(self, shape: tuple[int, ...]) -> BoolArray:
         """The mask [K, J, I] of a whole volume of `shape`."""
         whole = np.zeros(shape, bool)

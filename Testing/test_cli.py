@@ -286,3 +286,14 @@ def test_what_needs_torch_says_so_in_one_line_where_it_is_absent(ball_scan: tupl
         assert result.returncode == 2
         (line,) = result.stderr.splitlines()
         assert "torch" in line and "install" in line
+
+
+def test_the_table_marks_a_click_that_changed_nothing(
+    ball_scan: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan, point = ball_scan
+    r, a, s = (float(c) for c in point.split(","))
+    clicks = ["--include", point, "--include", f"{r + 2},{a},{s}", "--exclude", f"{r + 12},{a},{s}"]
+    assert main(["segment", str(scan), *clicks, "--out", str(tmp_path / "out.nii.gz"), "--device", "cpu"]) == 0
+    first, needless, excluded = capsys.readouterr().out.splitlines()[1:4]
+    assert [("no change" in line) for line in (first, needless, excluded)] == [False, True, False]
