@@ -19,8 +19,14 @@ COARSEST_GUESS = 3.0
 FULL_SHARE = 0.8
 """An object whose longest side takes more than this share of the crop has outgrown it."""
 
+SMALL_SHARE = 0.4
+"""An object whose longest side takes less than this share of the crop may be shown better by a finer zoom level."""
+
 ROOMY_SHARE = 0.53
 """An object whose longest side takes more than this share of the finest crop is taken from the next coarser one."""
+
+CONFIRMED = 0.5
+"""The Dice with the answer of the next coarser zoom level from which on an answer counts as confirmed."""
 
 CLEAR_CONTRAST = 0.7
 """Standard deviations by which an object must differ from its surroundings to be one by itself, not a piece."""
@@ -46,7 +52,8 @@ def first_look(
     The network finds an object of about half a crop's width in every level: a piece of the lesion where the level is
     much too fine, the organ around it where it is much too coarse. So the finest level is taken whose object fits, fits
     in the next coarser one too, and stands out from its surroundings. Where there is none, it is the finest one in
-    which the network is sure, else the surest. An object that outgrows every level is taken from the coarsest.
+    which the network is sure, else the surest; but where the object is small in that one, the finest that the next
+    coarser one confirms. An object that outgrows every level is taken from the coarsest.
 
     Args:
         look: answers the first click in one crop of a zoom level, given by its number.
@@ -74,7 +81,12 @@ def first_look(
             break
     if not fitting:
         return next((field for field in reversed(looks) if outgrown(field, shape)), looks[0])
-    return max(fitting, key=lambda field: field.confidence)
+    surest = max(fitting, key=lambda field: field.confidence)
+    if surest.longest_side() < SMALL_SHARE * surest.edge:
+        for finer in fitting[: fitting.index(surest)]:
+            if finer.agreement(looks[finer.level + 1]) >= CONFIRMED:
+                return finer
+    return surest
 
 
 def second_look(

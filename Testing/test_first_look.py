@@ -67,9 +67,13 @@ def test_an_unsure_fine_answer_yields_to_a_sure_coarser_one() -> None:
     assert found(Looks(11, {0: 8}, {0: 0.5})) == 1
 
 
-def test_where_no_level_is_sure_the_surest_one_counts() -> None:
-    unsure = {0: 0.5, 1: 0.9, 2: 0.7, 3: 2.0}
-    assert found(Looks(0, {0: 3, 1: 8, 2: 18, 3: 60}, unsure)) == 1
+def test_a_small_object_is_shown_in_the_finest_level_that_the_next_one_confirms() -> None:
+    assert found(Looks(7, {}, UNSURE_WHERE_FINE)) == 0
+    assert found(Looks(7, {0: 4}, UNSURE_WHERE_FINE)) == 1
+
+
+def test_where_no_finer_level_is_confirmed_the_surest_one_counts() -> None:
+    assert found(Looks(0, {0: 3, 1: 8, 2: 18, 3: 60}, UNSURE_WHERE_FINE)) == 2
 
 
 LESION_IN_AN_ORGAN = {0: 4.0, 1: 8.0, 2: 30.0, 3: 60.0}
@@ -98,7 +102,7 @@ def test_what_outgrows_the_next_coarser_level_is_a_piece_even_where_it_stands_ou
 
 
 def test_a_level_in_which_nothing_is_found_is_not_taken() -> None:
-    assert found(Looks(10, {0: 0.5}, {0: 9.0}), stand_out={0}) == 1
+    assert found(Looks(10, {0: 0.5}, UNSURE_WHERE_FINE), stand_out={0}) == 1
     assert found(Looks(0, {0: 0.5, 1: 0.5, 2: 20}), stand_out={0, 1}) == 2
 
 
