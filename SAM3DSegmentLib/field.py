@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from SAM3DSegmentLib.geometry import Crop, Float32Array, Index, Point, resampling_matrix
+from SAM3DSegmentLib.geometry import BoolArray, Box, Crop, Float32Array, Index, Point, resampling_matrix
 from SAM3DSegmentLib.morphology import connected_to
 
 PROMISED_LOGIT = 1.0
@@ -36,6 +36,8 @@ class Field:
         canvas: the box of crop voxels around all tiles.
         logits: [D, H, W] on the canvas: the merged answer, promises kept, only components with an include click.
         limited: True where the object reaches on but no further crop is allowed.
+        painted: the mask that it stands for, to the voxel, where that was painted or loaded: native voxels (K, J, I)
+            around it, and the mask [k, j, i] within; None for a network's answer.
     """
 
     level: int
@@ -44,6 +46,7 @@ class Field:
     canvas: Crop
     logits: Float32Array
     limited: bool = False
+    painted: tuple[Box, BoolArray] | None = None
 
     @property
     def size(self) -> int:
@@ -108,7 +111,7 @@ class Field:
                 seeds[centre] = include
         positive = logits > 0
         logits[positive & ~connected_to(positive, seeds)] *= -1
-        return replace(self, canvas=canvas, logits=logits, limited=False)
+        return replace(self, canvas=canvas, logits=logits, limited=False, painted=None)
 
     def voxels_with(self, offsets: Iterable[Index]) -> int:
         """Of the box around all tiles, once there are some at these offsets too."""

@@ -26,7 +26,7 @@ from SAM3DSegmentLib.scene.segments import read_mask, read_mask_on_own_grid
 from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node
 from SAM3DSegmentLib.segmenter import Segmenter
 
-PAINTED = "the mask was changed after its clicks"
+CHANGED = "the mask was changed after its clicks"
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class RecordedSegment:
     mask_sha256: str
 
     @property
-    def painted(self) -> bool | None:
-        """Whether its mask is not the one that its clicks made; None where the record does not tell."""
+    def as_recorded(self) -> bool | None:
+        """Whether its mask is, on the same grid, the one that its clicks made; None where the record does not tell."""
         recorded = self.provenance.mask_sha256 if self.provenance else ""
-        return recorded != self.mask_sha256 if recorded else None
+        return recorded == self.mask_sha256 if recorded else None
 
     def lines(self) -> list[str]:
         """What the tags say, for people."""
@@ -58,14 +58,14 @@ class RecordedSegment:
             f"model {made.model} {made.model_version} (SHA-256 {made.model_sha256})",
             f"software {made.software_version}, device {made.device or 'not recorded'}",
             *([f"started from a mask (SHA-256 {made.start_sha256})"] if made.start_sha256 else []),
-            *([f"{PAINTED}: the clicks alone do not make it again"] if self.painted else []),
+            *([f"{CHANGED}, or resampled when it was saved"] if self.as_recorded is False else []),
             *(f"{n}. {sign(click)} at R, A, S = {position(click)} mm" for n, click in enumerate(made.clicks, 1)),
         ]
 
     def as_json(self) -> dict[str, Any]:
         """What the tags say, for programs."""
         made = asdict(self.provenance) if self.provenance else None
-        return {"segment": self.name, "provenance": made, "painted": self.painted}
+        return {"segment": self.name, "provenance": made, "mask_as_recorded": self.as_recorded}
 
 
 def sign(click: Click) -> str:
@@ -93,7 +93,7 @@ class Outcome:
     def __str__(self) -> str:
         if self.equal:
             return "equal"
-        reasons = self.reasons or (f"{PAINTED}, or made on another scan",)
+        reasons = self.reasons or (f"{CHANGED}, or made on another scan",)
         return f"differs, Dice {self.dice:.4f}: {'; '.join(reasons)}"
 
 
@@ -166,7 +166,8 @@ class Recording:
         saved = self.volume.voxels.shape
         whole = prediction.mask_on(saved)
         equal = bool(whole.sum() == mask.sum() and (whole[box] == mask).all())
-        changed = (PAINTED,) if segment.painted else ()
+        kept = segment.as_recorded is not False or mask_digest(box, mask) == provenance.mask_sha256
+        changed = () if equal or kept else (f"{CHANGED}, or resampled when it was saved",)
         return Outcome(equal, dice(mask, box, whole), (*differences(provenance, engine), *changed))
 
 

@@ -12,11 +12,11 @@ from SAM3DSegmentLib.crop_answers import CropAnswers, Decoder, Request
 from SAM3DSegmentLib.errors import ClickTooFarError, NoIncludeClickError
 from SAM3DSegmentLib.field import Field, one_tile
 from SAM3DSegmentLib.first_look import contrast, first_look, second_look
-from SAM3DSegmentLib.geometry import BoolArray, Box, Float32Array, Index, Point, Volume, trim
+from SAM3DSegmentLib.geometry import Float32Array, Index, Point, Volume, trim
 from SAM3DSegmentLib.known_answers import KnownAnswers
 from SAM3DSegmentLib.morphology import deepest, foothold
 from SAM3DSegmentLib.prediction import Prediction, with_voxel
-from SAM3DSegmentLib.start import field_of_mask
+from SAM3DSegmentLib.start import Start, field_of_mask
 
 SETTLED_CLICKS = 5
 """After more clicks than these an answer counts as settled."""
@@ -63,10 +63,18 @@ class Segmenter:
         clicks: Sequence[Click],
         cancelled: threading.Event | None = None,
         progress: Callable[[float], None] | None = None,
+        start: Start | None = None,
     ) -> Prediction:
         """The mask for an ordered list of clicks; it holds at each include click and at no exclude click.
 
         Where an include and an exclude click share a voxel, the later one counts.
+
+        Args:
+            clicks: at least one include click.
+            cancelled: calls the evaluation off once it is set.
+            progress: is told the finished part of the present network call, 0 to 1.
+            start: a mask to go on from, the answer to the clicks that the list begins with: to the voxel, also where it
+                breaks their promises.
 
         Raises:
             NoIncludeClickError: the list holds no include click.
@@ -79,51 +87,41 @@ class Segmenter:
             raise NoIncludeClickError("There is no include click: click inside the tumour first.")
         for click in clicks:
             self.volume.index(click.ras)
-        answered, field = self._known.beginning(clicks)
+        answered, field = self._known.beginning(clicks, start)
+        if start and field is None:
+            answered, field = len(start.clicks), field_of_mask(self.volume, self._crops.levels, self._crops.size, start)
+            self._known.keep(start.clicks, start, field)
         for count in range(answered + 1, len(clicks) + 1):
             beginning = tuple(clicks[:count])
             if any(click.include for click in beginning):
                 if not (field and self._is_right(field, beginning)):
-                    field = self._next_field(field, beginning, Request(cancelled, progress))
-                self._known.keep(beginning, field)
+                    field = self._next_field(field, beginning, start, Request(cancelled, progress))
+                self._known.keep(beginning, start, field)
         assert field is not None
         return self._prediction(field, clicks)
 
-    def start_from(self, clicks: tuple[Click, ...], box: Box, mask: BoolArray) -> None:
-        """Take a mask as the answer to a list of clicks: that list, and lists that begin with it, go on from there.
-
-        Only the latest are kept: give it again before each list that goes on from it.
-
-        Args:
-            clicks: at least one include click in each component of the mask; the next answer drops the others.
-            box, mask: native voxels (K, J, I) around the mask, and the mask [k, j, i] within, not empty.
-        """
-        if self._known.refresh(clicks, mask):
-            return
-        field = field_of_mask(self.volume, self._crops.levels, self._crops.size, box, mask, clicks)
-        prediction = Prediction(box, mask, self._crops.levels[field.level], len(field.tiles), limited=False)
-        self._known.take(clicks, field, prediction)
-
     def _is_right(self, field: Field, clicks: Sequence[Click]) -> bool:
-        """Whether the answer to all clicks but the newest is right at that one; then it stays as it is.
+        """Whether the answer to all clicks but the newest is right at that one too; then it stays as it is.
 
         Evaluated all the same, an include click within the mask lost 1 to 3 points of Dice on the validation scans.
+        What was painted may break earlier promises: the next answer keeps them.
         """
         newest = self.volume.index(clicks[-1].ras)
-        if start := self._known.mask_behind(field):
-            return start.holds(newest) is clicks[-1].include
-        promised = [click.include for click in clicks[:-1] if self.volume.index(click.ras) == newest]
-        return (promised[-1] if promised else field.shows(newest)) is clicks[-1].include
+        promises = {self.volume.index(click.ras): click.include for click in clicks[:-1]}
+        if field.painted:
+            shown = self._prediction(field, ())
+            return all(shown.holds(k) is v for k, v in {**promises, newest: clicks[-1].include}.items())
+        return promises.get(newest, field.shows(newest)) is clicks[-1].include
 
     def _prediction(self, field: Field, clicks: Sequence[Click]) -> Prediction:
-        if start := self._known.mask_behind(field):
-            return start
-        box, mask = field.canvas.paste_positive(field.logits, self.volume.voxels.shape)
-        for click in clicks:
+        box, mask = field.painted or field.canvas.paste_positive(field.logits, self.volume.voxels.shape)
+        for click in () if field.painted else clicks:
             box, mask = with_voxel(box, mask, self.volume.index(click.ras), click.include)
         return Prediction(*trim(box, mask), self._crops.levels[field.level], len(field.tiles), field.limited)
 
-    def _next_field(self, before: Field | None, clicks: tuple[Click, ...], request: Request) -> Field:
+    def _next_field(
+        self, before: Field | None, clicks: tuple[Click, ...], start: Start | None, request: Request
+    ) -> Field:
         """The answer to the clicks, given the answer to all but the last."""
         if before is None:
             found = first_look(
@@ -134,7 +132,7 @@ class Segmenter:
             )
             return self._grow(found, clicks, request)
         newest = self.volume.continuous_index(clicks[-1].ras)
-        if len(clicks) <= SECOND_LOOKS and not self._known.go_on_from_a_mask(clicks):
+        if len(clicks) <= SECOND_LOOKS and not start:
             looks = self._first_looks(clicks, request)
             before = second_look(before, looks, self.volume.voxels.shape, self._crops.native(clicks))
         holding = before.tiles_holding(newest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -23,17 +24,29 @@ MOST_SEEDS = 32
 """A mask in more parts is noise, or the work of a threshold; a click for each would take the views' time."""
 
 
-def field_of_mask(
-    volume: Volume, spacings: Sequence[float], edge: int, box: Box, mask: BoolArray, clicks: Sequence[Click]
-) -> Field:
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A mask that the user has, painted or loaded, to go on from.
+
+    Attributes:
+        clicks: that it counts as the answer to; at least one include click in each component, the next answer drops
+            the others.
+        box, mask: native voxels (K, J, I) around it, and the mask [k, j, i] within, not empty.
+    """
+
+    clicks: tuple[Click, ...]
+    box: Box
+    mask: BoolArray
+
+
+def field_of_mask(volume: Volume, spacings: Sequence[float], edge: int, start: Start) -> Field:
     """The field that stands for a mask, at the finest zoom level where it fits into one crop, else at the coarsest.
 
     Args:
         spacings: of the zoom levels in mm, ascending.
         edge: of a crop, in crop voxels.
-        box, mask: native voxels (K, J, I) around the mask, and the mask [k, j, i] within, not empty.
-        clicks: the mask's components without an include click are dropped.
     """
+    box, mask = start.box, start.mask
     low, high = (np.array(ends) for ends in zip(*((b.start, b.stop - 1) for b in box), strict=True))
     extent = float(((high - low + 1) * volume.spacing).max())
     level = next((n for n, spacing in enumerate(spacings) if extent < edge * spacing), len(spacings) - 1)
@@ -45,8 +58,9 @@ def field_of_mask(
     last = np.maximum(np.ceil((corners.max(0) - edge + 1) / field.stride), 0).astype(int)
     steps = [range(a * field.stride, b * field.stride + 1, field.stride) for a, b in zip(first, last, strict=True)]
     tiles = {(d, h, w): logits_of_mask(field.tile_crop((d, h, w)), box, mask) for d, h, w in product(*steps)}
-    native = [(volume.continuous_index(click.ras), click.include) for click in clicks]
-    return field.with_tiles({offset: tile for offset, tile in tiles.items() if (tile > 0).any()}).settled(native)
+    native = [(volume.continuous_index(click.ras), click.include) for click in start.clicks]
+    filled = {offset: tile for offset, tile in tiles.items() if (tile > 0).any()}
+    return replace(field.with_tiles(filled).settled(native), painted=(box, mask))
 
 
 def logits_of_mask(crop: Crop, box: Box, mask: BoolArray) -> Float32Array:

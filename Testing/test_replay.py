@@ -14,6 +14,7 @@ import SimpleITK
 import slicer
 
 from SAM3DSegmentLib.cli import main
+from SAM3DSegmentLib.replay import read_records
 from SAM3DSegmentLib.scene.application import boot_scene
 from SAM3DSegmentLib.scene.segmentation_file import load_segmentation
 from Testing.doubles import ball_volume, middle
@@ -81,7 +82,7 @@ def test_a_mask_changed_by_hand_is_told_from_its_clicks(
 
     assert status == 1
     assert 0 < segment["dice"] < 1
-    assert segment["reasons"] == ["the mask was changed after its clicks"]
+    assert segment["reasons"] == ["the mask was changed after its clicks, or resampled when it was saved"]
 
 
 def test_another_checkpoint_is_named_as_the_reason(
@@ -109,6 +110,21 @@ def test_info_tells_clicks_model_and_device(made: tuple[Path, Path], capsys: pyt
     assert "changed" not in text
 
 
+def test_a_mask_that_was_saved_on_another_grid_is_not_called_changed_where_it_comes_out_equal(
+    made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, header = nrrd.read(str(made[0]))
+    kept = {k: v for k, v in header.items() if k not in ("Segment0_Extent", "Segmentation_ReferenceImageExtentOffset")}
+    kept["space origin"] = header["space origin"] - np.array([5, 4, 3]) @ header["space directions"]
+    nrrd.write(str(tmp_path / "padded.seg.nrrd"), np.pad(data, ((5, 2), (4, 2), (3, 2))), kept)
+
+    (record,) = read_records(tmp_path / "padded.seg.nrrd")
+    status, segment = replayed(capsys, tmp_path / "padded.seg.nrrd", made[1])
+
+    assert record.as_recorded is False
+    assert (status, segment["equal"], segment["reasons"]) == (0, True, [])
+
+
 def test_info_tells_a_mask_that_its_clicks_did_not_make(
     made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,11 +132,11 @@ def test_info_tells_a_mask_that_its_clicks_did_not_make(
         capsys.readouterr()
         assert main(["info", str(file), "--json"]) == 0
         (segment,) = json.loads(capsys.readouterr().out)["segments"]
-        painted: bool | None = segment["painted"]
-        return painted
+        as_recorded: bool | None = segment["mask_as_recorded"]
+        return as_recorded
 
     edited = rewritten(made[0], tmp_path / "edited.seg.nrrd", cleared=1)
-    assert [told(made[0]), told(edited)] == [False, True]
+    assert [told(made[0]), told(edited)] == [True, False]
     assert told(rewritten(made[0], tmp_path / "old.seg.nrrd", "SAM3DSegment.MaskSHA256", "Other")) is None
     assert main(["info", str(edited)]) == 0
     assert "the mask was changed after its clicks" in capsys.readouterr().out

@@ -14,10 +14,10 @@ from SAM3DSegmentLib.clicks import Click, ClickHistory
 from SAM3DSegmentLib.errors import CancelledError, ClickOutsideError, ClickTooFarError, NoIncludeClickError, ScanError
 from SAM3DSegmentLib.field import one_tile
 from SAM3DSegmentLib.geometry import Float32Array, Volume
-from SAM3DSegmentLib.known_answers import STARTS_KEPT
 from SAM3DSegmentLib.measure import dice
 from SAM3DSegmentLib.prediction import Prediction
 from SAM3DSegmentLib.segmenter import TILE_LIMIT, Segmenter
+from SAM3DSegmentLib.start import Start
 from Testing.doubles import BrightnessDecoder, ball_volume, middle
 from Testing.test_geometry import on_random_grids, volumes
 
@@ -119,8 +119,8 @@ def test_a_loaded_mask_is_not_given_up_for_another_levels_object() -> None:
     segmenter = Segmenter(volume, LesionOrOrgan(400))
     organ = volume.voxels > 0.25
     first = Click(middle(volume))
-    segmenter.start_from((first,), (slice(0, 120),) * 3, organ)
-    prediction = segmenter.segment([first, Click(tuple(np.add(first.ras, (0, 18, 0))), include=False)])
+    start = Start((first,), (slice(0, 120),) * 3, organ)
+    prediction = segmenter.segment([first, Click(tuple(np.add(first.ras, (0, 18, 0))), include=False)], start=start)
     assert dice(prediction.mask, prediction.box, organ) > 0.9
 
 
@@ -138,8 +138,8 @@ def test_a_mask_beyond_the_limit_can_be_started_from() -> None:
     k, j, i = np.argwhere(mask).mean(0).round().astype(int)
     first = Click(volume.ras((k, j, i)))
     segmenter = Segmenter(volume, BrightnessDecoder((0.8,)))
-    segmenter.start_from((first,), whole, mask)
-    prediction = segmenter.segment([first, Click(volume.ras((k, j, mask.shape[2] // 2 + 2)))])
+    start = Start((first,), whole, mask)
+    prediction = segmenter.segment([first, Click(volume.ras((k, j, mask.shape[2] // 2 + 2)))], start=start)
     assert prediction.tiles > TILE_LIMIT and prediction.limited
     assert (prediction.mask_on(mask.shape) & mask).sum() > 0.95 * mask.sum()
 
@@ -184,8 +184,8 @@ def test_a_long_list_costs_no_more_than_its_newest_click_where_few_answers_are_k
     segmenter = Segmenter(VOLUME, decoder)
     clicks = [Click(middle(VOLUME))]
     segmenter.segment(clicks)
-    _, field = segmenter._known.beginning(clicks)
-    monkeypatch.setattr("SAM3DSegmentLib.known_answers.FIELDS_KEPT", 3 * field.size)
+    _, field = segmenter._known.beginning(clicks, None)
+    monkeypatch.setattr("SAM3DSegmentLib.known_answers.BYTES_KEPT", 3 * field.size)
     for n in range(8):
         clicks.append(Click(VOLUME.ras((30, 60 + 4 * n, 70)), include=False))
         asked = len(decoder.asked)
@@ -236,10 +236,37 @@ def test_a_started_mask_stays_to_the_voxel_where_a_click_finds_it_right() -> Non
     rough[::2, 75:90:3] = False
     whole = tuple(slice(0, n) for n in rough.shape)
     segmenter, first = Segmenter(VOLUME, BrightnessDecoder()), Click(VOLUME.ras((31, 74, 75)))
-    segmenter.start_from((first,), whole, rough)
+    start = Start((first,), whole, rough)
     for needless in (Click(VOLUME.ras((31, 76, 80))), Click(VOLUME.ras((30, 78, 75)), include=False)):
-        assert (segmenter.segment([first, needless]).mask_on(rough.shape) == rough).all()
-    assert not (segmenter.segment([first, Click(VOLUME.ras((30, 78, 75)))]).mask_on(rough.shape) == rough).all()
+        assert (segmenter.segment([first, needless], start=start).mask_on(rough.shape) == rough).all()
+    wrong = Click(VOLUME.ras((30, 78, 75)))
+    assert not (segmenter.segment([first, wrong], start=start).mask_on(rough.shape) == rough).all()
+
+
+def test_what_was_painted_over_a_click_stays_until_the_next_answer_which_keeps_every_promise() -> None:
+    painted, whole = VOLUME.voxels > 0.5, tuple(slice(0, n) for n in VOLUME.voxels.shape)
+    painted[28:33, 70:80, 70:80] = False
+    erased, kept = Click(middle(VOLUME)), Click(VOLUME.ras((30, 75, 90)))
+    segmenter, start = Segmenter(VOLUME, BrightnessDecoder()), Start((erased, kept), whole, painted)
+    assert np.array_equal(segmenter.segment([erased, kept], start=start).mask_on(painted.shape), painted)
+    for inside in (Click(VOLUME.ras((30, 75, 88))), Click(VOLUME.ras((30, 60, 75)))):
+        after = segmenter.segment([erased, kept, inside], start=start)
+        assert all(after.holds(VOLUME.index(click.ras)) for click in (erased, kept, inside))
+
+
+def test_the_same_clicks_on_other_painted_masks_have_answers_of_their_own() -> None:
+    whole = tuple(slice(0, n) for n in VOLUME.voxels.shape)
+    segmenter, first = Segmenter(VOLUME, BrightnessDecoder()), Click(middle(VOLUME))
+    needless = Click(VOLUME.ras((30, 75, 76)))
+    answer = segmenter.segment([first]).mask_on(VOLUME.voxels.shape)
+    halves = []
+    for cut in (slice(80, None), slice(None, 70)):
+        half = VOLUME.voxels > 0.5
+        half[:, :, cut] = False
+        halves.append(Start((first,), whole, half))
+    for clicks in ([first], [first, needless]):
+        for start, wanted in [(None, answer), *((start, start.mask) for start in halves), (None, answer)]:
+            assert np.array_equal(segmenter.segment(clicks, start=start).mask_on(answer.shape), wanted)
 
 
 def test_a_click_where_an_earlier_one_lies_counts_against_that_ones_word() -> None:
@@ -339,7 +366,7 @@ def test_a_second_look_gives_the_same_bits_whichever_way_it_is_come_to(
         clicks.insert(0, Click(tuple(np.add(first, (0, 0, 20))), include=False))
     fresh = Segmenter(volume, LesionOrOrgan(400)).segment(clicks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("SAM3DSegmentLib.known_answers.FIELDS_KEPT", 1)
+        patch.setattr("SAM3DSegmentLib.known_answers.BYTES_KEPT", 1)
         segmenter = Segmenter(volume, LesionOrOrgan(400))
         for count in range(1 + exclude_first, len(clicks) + 1):
             segmenter.segment(clicks[:count])
@@ -435,17 +462,17 @@ def test_a_cancelled_evaluation_leaves_the_answers_before_it() -> None:
     assert np.array_equal(segmenter.segment(clicks[:1]).mask, before.mask)
 
 
-def test_of_many_started_masks_the_latest_are_kept_and_each_can_be_given_again() -> None:
+def test_of_many_masks_to_go_on_from_few_are_held_and_each_can_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter, whole = Segmenter(VOLUME, BrightnessDecoder()), tuple(slice(0, n) for n in VOLUME.voxels.shape)
-    masks = {}
-    for n in range(3 * STARTS_KEPT):
-        masks[n] = VOLUME.voxels > 0.5
-        masks[n][:, :, 60 + n] = False
-        first = Click(VOLUME.ras((30, 75, 50 + n // 3)))
-        segmenter.start_from((first,), whole, masks[n])
-        assert len(segmenter._known._starts) <= STARTS_KEPT
-        assert np.array_equal(segmenter.segment([first]).mask_on(VOLUME.voxels.shape), masks[n])
-    again = Click(VOLUME.ras((30, 75, 50)))
-    segmenter.start_from((again,), whole, masks[0])
-    needless = Click(VOLUME.ras((30, 75, 54)))
-    assert np.array_equal(segmenter.segment([again, needless]).mask_on(VOLUME.voxels.shape), masks[0])
+    monkeypatch.setattr("SAM3DSegmentLib.known_answers.BYTES_KEPT", 4 * VOLUME.voxels.size)
+    starts = []
+    for n in range(12):
+        mask = VOLUME.voxels > 0.5
+        mask[:, :, 60 + n] = False
+        starts.append(Start((Click(VOLUME.ras((30, 75, 52 + n // 3))),), whole, mask))
+    for start in (*starts, *starts):
+        needless = Click(VOLUME.ras((30, 75, 57)))
+        prediction = segmenter.segment([*start.clicks, needless], start=start)
+        assert np.array_equal(prediction.mask_on(start.mask.shape), start.mask)
+    held = {start for start, _ in segmenter._known._fields}
+    assert 1 <= len(held) < 5

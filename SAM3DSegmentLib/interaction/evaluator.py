@@ -12,27 +12,14 @@ from dataclasses import dataclass, field
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import CancelledError, UserError
-from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
+from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.measure import Measurement, measure
 from SAM3DSegmentLib.prediction import Prediction
 from SAM3DSegmentLib.segmenter import Segmenter
 from SAM3DSegmentLib.specification import Specification
+from SAM3DSegmentLib.start import Start
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """A mask that the user has, painted or loaded, to go on from.
-
-    Attributes:
-        clicks: the clicks that it counts as the answer to.
-        box, mask: native voxels (K, J, I) around it, and the mask [k, j, i] within.
-    """
-
-    clicks: tuple[Click, ...]
-    box: Box
-    mask: BoolArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,9 +209,7 @@ class Evaluator:
         segmenter = self._segmenter
         if not segmenter or segmenter.volume is not job.volume:
             segmenter = self._segmenter = Segmenter(job.volume, self._engine)
-        if job.start:
-            segmenter.start_from(job.start.clicks, job.start.box, job.start.mask)
-        prediction = segmenter.segment(job.clicks, job.cancelled, self._progressed)
+        prediction = segmenter.segment(job.clicks, job.cancelled, self._progressed, job.start)
         measurement = measure(job.volume, prediction.mask)
         return Answer(job, prediction, measurement, self._engine.specification, self._engine.device)
 

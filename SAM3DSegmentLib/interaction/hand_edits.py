@@ -6,9 +6,8 @@ from itertools import takewhile
 
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
-from SAM3DSegmentLib.interaction.evaluator import Start
 from SAM3DSegmentLib.scene.provenance import mask_digest
-from SAM3DSegmentLib.start import seed_clicks
+from SAM3DSegmentLib.start import Start, seed_clicks
 
 Clicks = tuple[Click, ...]
 

@@ -131,6 +131,7 @@ class MaskUpdater:
             self._writer.write_mask(target.segmentation_node, target.segment_id, target.volume_node, *empty_mask())
             remove_provenance(target.segmentation_node, target.segment_id)
             tumour.written()
+            tumour.unmeasured = False
         elif self._evaluator:
             job = Job(tumour, self.volume(target.volume_node), clicks, tumour.start_of(clicks))
             self._jobs[tumour] = job
@@ -218,6 +219,8 @@ class MaskUpdater:
             mask_sha256="" if start else written,
         )
         write_provenance(node, segment_id, record)
+        tumour.unmeasured = False
         seconds = time.perf_counter() - job.submitted
-        needless = recorded is not None and recorded.clicks == job.clicks[:-1] and before == written
+        answered = [known.clicks for known in (recorded, job.start) if known]
+        needless = before == written and job.clicks[:-1] in answered
         return Updated(tumour, answer.measurement, seconds, answer.device, prediction.limited, needless)

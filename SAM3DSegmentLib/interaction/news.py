@@ -30,6 +30,6 @@ def status_after(status: Status, news: Ready | Updated | Failure, shown: Tumour 
         status = replace(status, message=LEFT_THE_GPU, failed=False)
     elif news.limited:
         status = replace(status, message=TOO_LARGE, failed=False)
-    elif news.needless:
+    elif news.needless and not status.failed:
         status = replace(status, message=NEEDLESS, failed=False)
     return replace(status, measurement=news.measurement, seconds=news.seconds, device=news.device, progress=None)

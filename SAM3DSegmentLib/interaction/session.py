@@ -339,12 +339,12 @@ class Session:
     def _measure(self, tumour: Tumour) -> None:
         """Show the figures of a tumour as it is found, or as it was painted."""
         tumour.unmeasured = False
-        _, mask = tumour.target.mask()
         try:
             volume = self._updater.volume(tumour.target.volume_node)
         except UserError as error:
             self.say(str(error), failed=True)
         else:
+            _, mask = tumour.target.mask()
             self.status = replace(self.status, measurement=measure(volume, mask) if mask.size else None)
 
     def say(self, message: str, failed: bool = False, **figures: object) -> None:

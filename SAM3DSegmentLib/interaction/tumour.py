@@ -9,7 +9,6 @@ import slicer
 
 from SAM3DSegmentLib.clicks import Click, ClickHistory
 from SAM3DSegmentLib.geometry import BoolArray, Box, Volume
-from SAM3DSegmentLib.interaction.evaluator import Start
 from SAM3DSegmentLib.interaction.hand_edits import start_from_mask
 from SAM3DSegmentLib.scene.click_nodes import (
     ClickLists,
@@ -22,6 +21,7 @@ from SAM3DSegmentLib.scene.click_observer import ClickObserver
 from SAM3DSegmentLib.scene.mask_observer import MaskObserver
 from SAM3DSegmentLib.scene.provenance import mask_digest, read_provenance
 from SAM3DSegmentLib.scene.segments import read_mask
+from SAM3DSegmentLib.start import Start
 
 FILE_ROUNDING_MM = 1e-3
 """Clicks from a scene file and from a record are the same within this."""
@@ -55,7 +55,8 @@ class Tumour:
 
     Attributes:
         changed: whether the clicks in the scene wait for `take_in`.
-        unmeasured: whether its mask was opened, or changed by none of our answers, since this was last set to False.
+        unmeasured: whether it was opened, or may have been changed by none of our answers, since this was last set to
+            False.
     """
 
     def __init__(self, target: Target) -> None:
@@ -87,7 +88,7 @@ class Tumour:
         self.lists = open_click_lists(target.segmentation_node, target.segment_id, target.volume_node)
         self.lists.set_locked(False)
         self._observer = ClickObserver(self.lists, self._note_change)
-        self._mask_observer = MaskObserver(target.segmentation_node, self._note_painting)
+        self._mask_observer = MaskObserver(target.segmentation_node, self._note_segment)
         self.unmeasured = True
         self.history.change(read_clicks(self.lists, target.volume_node))
 
@@ -106,7 +107,7 @@ class Tumour:
     def _note_change(self) -> None:
         self.changed = True
 
-    def _note_painting(self) -> None:
+    def _note_segment(self) -> None:
         self.unmeasured = True
 
     def take_in(self, volume: Volume) -> None:
@@ -190,7 +191,6 @@ class Tumour:
     def written(self) -> str:
         """Remember that the segment's mask is an answer of ours, not painted by hand; the mask's digest."""
         self._digest = mask_digest(*self.target.mask())
-        self.unmeasured = False
         return self._digest
 
     def untouched(self) -> bool:

@@ -8,7 +8,9 @@ import slicer
 
 
 class MaskObserver:
-    """Calls back after voxels of any segment of a segmentation changed.
+    """Calls back after a segment of a segmentation changed: its voxels, or its name, colour or tags.
+
+    Segment Editor's undo tells of no more than a changed segment.
 
     observer = MaskObserver(segmentation_node, note_change)
     observer.remove()
@@ -16,12 +18,11 @@ class MaskObserver:
 
     def __init__(self, segmentation_node: slicer.vtkMRMLSegmentationNode, changed: Callable[[], None]) -> None:
         self._node = segmentation_node
-        self._tag: int | None = segmentation_node.AddObserver(
-            slicer.vtkSegmentation.SourceRepresentationModified, lambda _caller, _event: changed()
-        )
+        events = slicer.vtkSegmentation.SourceRepresentationModified, slicer.vtkSegmentation.SegmentModified
+        self._tags = [segmentation_node.AddObserver(event, lambda _caller, _event: changed()) for event in events]
 
     def remove(self) -> None:
         """Detach from the segmentation; a second call does nothing."""
-        if self._tag is not None:
-            self._node.RemoveObserver(self._tag)
-        self._tag = None
+        for tag in self._tags:
+            self._node.RemoveObserver(tag)
+        self._tags = []

@@ -122,7 +122,7 @@ def grow(scan: KnownScan, decoder: Decoder, clicks: int = CLICKS) -> Grown:
         seconds = time.perf_counter() - start
         mask = prediction.mask_on(scan.truth.shape)
         steps.append((dice(scan.truth, mask), seconds, prediction.tiles))
-    overlaps = held_twice(segmenter._known.beginning(made)[1], scan.truth.shape)
+    overlaps = held_twice(segmenter._known.beginning(made, None)[1], scan.truth.shape)
     at_seams, elsewhere = surface_errors(scan.truth, mask, scan.volume.spacing, overlaps)
     scores, seconds, crops = zip(*steps, strict=True)
     return Grown(scores, seconds, crops, prediction.limited, at_seams, elsewhere)

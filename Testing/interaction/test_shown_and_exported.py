@@ -8,7 +8,11 @@ import pytest
 
 from SAM3DSegmentLib.interaction import tumour_table
 from SAM3DSegmentLib.interaction.display import Display
+from SAM3DSegmentLib.interaction.mask_updater import Updated
+from SAM3DSegmentLib.interaction.news import NEEDLESS, status_after
 from SAM3DSegmentLib.interaction.session import Session
+from SAM3DSegmentLib.interaction.status import Status
+from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
 from SAM3DSegmentLib.scene.segments import create_segmentation, read_mask
 from Testing.interaction.helpers import SHAPE, FakeEngine, click, click_two_tumours, clicked, mask, paint, settle
 from Testing.scene_helpers import node_ids, save_and_reopen
@@ -94,7 +98,7 @@ def test_a_segment_of_another_program_keeps_the_name_and_the_colour_that_the_use
     assert exported(session, out) == ("Tumour", "0", "0")
 
 
-def test_the_figures_follow_what_is_painted_and_what_segment_editor_takes_back(session):
+def test_the_figures_follow_what_is_painted_and_what_segment_editor_takes_back(session, scene):
     before = clicked(session)
     answer = session.status.measurement
     block = before.copy()
@@ -107,9 +111,34 @@ def test_the_figures_follow_what_is_painted_and_what_segment_editor_takes_back(s
     paint(session, WHOLE, before)
     session.poll()
     assert session.status.measurement == answer
+    editor = SegmentWriter(scene)
+    editor.write_mask(session.segmentation_node, session.tumour.target.segment_id, session.volume_node, WHOLE, block)
+    for change, wanted in ((editor.undo, answer), (editor.redo, painted)):
+        session.poll()
+        change()
+        session.poll()
+        assert session.status.measurement == wanted
+    editor.close()
     paint(session, WHOLE, np.zeros(SHAPE, bool))
     session.poll()
     assert session.status.measurement is None
+
+
+def test_a_painted_tumour_whose_scan_lost_its_voxels_is_a_failure_that_is_told(session):
+    block = clicked(session)
+    block[5:9, 50:56, 50:56] = True
+    paint(session, WHOLE, block)
+    session.volume_node.SetAndObserveImageData(None)
+    session.poll()
+    assert session.status.failed and "voxels" in session.status.message
+
+
+def test_word_of_a_needless_click_hides_no_failure(session):
+    clicked(session)
+    news = Updated(session.tumour, session.status.measurement, 0.1, "cpu", limited=False, needless=True)
+    assert status_after(Status(), news, session.tumour).message == NEEDLESS
+    failed = Status("The other model is damaged.", failed=True)
+    assert status_after(failed, news, session.tumour).message == failed.message
 
 
 def test_the_figures_of_another_tumour_come_with_it(session):

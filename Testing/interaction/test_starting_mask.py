@@ -75,6 +75,31 @@ def test_work_by_hand_between_clicks_reaches_the_network(session, engine):
     assert any(p is not None and (p > 0).any() for p in engine.previous)
 
 
+def test_a_click_where_a_painted_mask_is_right_leaves_it_and_the_user_is_told(session, engine):
+    start_empty(session)
+    paint(session, (slice(12, 18), slice(16, 24), slice(16, 24)), np.ones((6, 8, 8), bool))
+    painted, asked = mask(session), len(engine.asked)
+    for offset in ((0, 1, 0), (0, 2, 0)):
+        click(session, "left", offset=offset)
+        settle(session)
+        assert np.array_equal(mask(session), painted) and len(engine.asked) == asked
+        assert "where it is wrong" in session.status.message
+
+
+def test_an_answer_is_never_taken_from_what_was_painted_after_the_same_clicks(session, scene, tmp_path):
+    before = clicked(session)
+    session.export(tmp_path / "tumour.seg.nrrd")
+    painted = before.copy()
+    painted[5:9, 50:56, 50:56] = True
+    paint(session, tuple(slice(0, n) for n in SHAPE), painted)
+    click(session, "left", offset=(0, 0, 8))
+    settle(session)
+    session.choose_segmentation(load_segmentation(scene, tmp_path / "tumour.seg.nrrd"))
+    click(session, "left", offset=(0, 1, 0))
+    settle(session)
+    assert np.array_equal(mask(session), before)
+
+
 def test_a_segmentation_from_a_file_goes_on_where_it_ended(session, scene, volume, tmp_path):
     before, clicks = clicked(session), session.clicks
     export_segmentation(session.segmentation_node, volume, tmp_path / "tumour.seg.nrrd")
