@@ -52,8 +52,8 @@ class Case:
             writer.write_mask(self.segmentation, segment_id, self.volume, whole(shape), mask)
         write_provenance(self.segmentation, self.ids[0], PROVENANCE)
 
-    def export(self, path, segment_ids=None):
-        export_segmentation(self.segmentation, self.volume, path, segment_ids)
+    def export(self, path):
+        export_segmentation(self.segmentation, self.volume, path)
 
 
 def files(folder):
@@ -128,15 +128,6 @@ def test_name_and_colour_in_the_file_are_the_users_not_the_terminologys(scene, t
     assert flags == ["0", "0", "0", "1"]
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_chosen_segments_alone_are_exported(scene, tmp_path, name):
-    case = Case(scene)
-    case.export(tmp_path / name, [case.ids[1]])
-    values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / name)))
-    assert np.array_equal(values > 0, case.masks[1])
-    assert len(np.unique(values)) == 2
-
-
 def test_overlap_is_kept_in_seg_nrrd_and_the_last_wins_in_a_labelmap(scene, tmp_path):
     case = Case(scene)
     everything = np.ones(SHAPE, bool)
@@ -158,7 +149,7 @@ def test_segmentation_under_another_transform_is_exported_in_the_volumes_ras(sce
     put_under(case.volume, "linear")
     for segment_id, mask in zip(case.ids, (block, empty), strict=True):
         SegmentWriter(scene).write_mask(case.segmentation, segment_id, case.volume, whole(SHAPE), mask)
-    case.export(tmp_path / name, [case.ids[0]])
+    case.export(tmp_path / name)
     image = SimpleITK.ReadImage(str(tmp_path / name))
     places = [
         image.TransformContinuousIndexToPhysicalPoint([float(c) for c in index[::-1]]) * np.array([-1, -1, 1])
