@@ -270,15 +270,13 @@ def print_table(answers: Sequence[Answer], scores: Sequence[float | None] = ()) 
     """One line a click, with a word on one that changed nothing; a column of Dice where the truth is known."""
     known = any(score is not None for score in scores)
     print(f"{'click':>5}  {'kind':<7}  {'R, A, S (mm)':^24}  {'s':>5}  {'ml':>8}  {'mm':>6}" + "   Dice" * known)
-    before = None
     for number, answer in enumerate(answers, 1):
         position = ", ".join(f"{c:.1f}" for c in answer.click.ras)
         kind = "include" if answer.click.include else "exclude"
         figures = f"{answer.seconds:5.2f}  {answer.measurement.volume_ml:8.2f}  {answer.measurement.diameter_mm:6.1f}"
         score = f"  {scores[number - 1]:.3f}" if known else ""
-        needless = before is not None and answer.prediction is not None and answer.prediction.equals(before)
+        needless = answer.prediction is not None and answer.prediction.needless
         print(f"{number:>5}  {kind:<7}  {position:^24}  {figures}{score}" + "  no change: right already" * needless)
-        before = answer.prediction
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Field:
         limited: True where the object reaches on but no further crop is allowed.
         painted: the mask that it stands for, to the voxel, where that was painted or loaded: native voxels (K, J, I)
             around it, and the mask [k, j, i] within; None for a network's answer.
+        needless: True where the newest click found it right already, and changed nothing.
     """
 
     level: int
@@ -47,6 +48,7 @@ class Field:
     logits: Float32Array
     limited: bool = False
     painted: tuple[Box, BoolArray] | None = None
+    needless: bool = False
 
     @property
     def size(self) -> int:
@@ -76,7 +78,11 @@ class Field:
         return voxel is not None and bool(self.logits[voxel] > 0)
 
     def shows(self, index: Index) -> bool:
-        """Whether a native voxel (k, j, i) lies in the mask as `Crop.paste_positive` brings it back."""
+        """Whether a native voxel (k, j, i) lies in the mask: as painted, or as `Crop.paste_positive` brings it back."""
+        if self.painted:
+            box, mask = self.painted
+            within = all(b.start <= c < b.stop for b, c in zip(box, index, strict=True))
+            return within and bool(mask[tuple(c - b.start for c, b in zip(index, box, strict=True))])
         d, h, w = (float(index[axis]) for axis in self.canvas.axes)
         return bool(self.logits_on(Crop(self.canvas.axes, (d, h, w), (1.0, 1.0, 1.0), (1, 1, 1))).item() > 0)
 
@@ -91,6 +97,10 @@ class Field:
 
     def with_limit(self) -> Field:
         return replace(self, limited=True)
+
+    def unchanged(self) -> Field:
+        """Once more, as the answer to a click that found it right."""
+        return replace(self, needless=True)
 
     def settled(self, clicks: Sequence[tuple[Point, bool]]) -> Field:
         """Tiles merged, every click's promise kept, components without an include click dropped.
@@ -111,7 +121,7 @@ class Field:
                 seeds[centre] = include
         positive = logits > 0
         logits[positive & ~connected_to(positive, seeds)] *= -1
-        return replace(self, canvas=canvas, logits=logits, limited=False, painted=None)
+        return replace(self, canvas=canvas, logits=logits, limited=False, painted=None, needless=False)
 
     def voxels_with(self, offsets: Iterable[Index]) -> int:
         """Of the box around all tiles, once there are some at these offsets too."""

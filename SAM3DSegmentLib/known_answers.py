@@ -38,4 +38,4 @@ class KnownAnswers:
 
     def _bytes(self) -> int:
         starts = {start for start, _ in self._fields if start}
-        return sum(f.size for f in set(self._fields.values())) + sum(start.mask.nbytes for start in starts)
+        return sum(field.size for field in self._fields.values()) + sum(start.mask.nbytes for start in starts)

@@ -19,6 +19,7 @@ class Prediction:
         spacing: voxel size in mm of the zoom level that was used.
         tiles: number of crops that the object took.
         limited: True where the object reaches on but the tile limit crops are used up.
+        needless: True where the newest click found the mask right already, and changed nothing.
     """
 
     box: Box
@@ -26,15 +27,7 @@ class Prediction:
     spacing: float
     tiles: int
     limited: bool
-
-    def holds(self, index: Index) -> bool:
-        """Whether a native voxel (k, j, i) lies in the mask."""
-        within = all(b.start <= c < b.stop for b, c in zip(self.box, index, strict=True))
-        return within and bool(self.mask[tuple(c - b.start for c, b in zip(index, self.box, strict=True))])
-
-    def equals(self, other: Prediction) -> bool:
-        """Whether both masks are the same in every voxel."""
-        return self.box == other.box and np.array_equal(self.mask, other.mask)
+    needless: bool
 
     def mask_on(self, shape: tuple[int, ...]) -> BoolArray:
         """The mask [K, J, I] of a whole volume of `shape`."""

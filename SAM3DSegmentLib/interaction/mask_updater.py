@@ -19,7 +19,6 @@ from SAM3DSegmentLib.interaction.tumour import Tumour
 from SAM3DSegmentLib.measure import Measurement
 from SAM3DSegmentLib.scene.provenance import (
     Provenance,
-    mask_digest,
     read_provenance,
     remove_provenance,
     write_provenance,
@@ -41,7 +40,7 @@ class Updated:
         seconds: since its last click.
         device: that answered.
         limited: whether the object goes on where the mask ends.
-        needless: whether the newest click asked for nothing that the mask did not hold to before.
+        needless: whether the user has just made a click where the mask was right already.
     """
 
     tumour: Tumour
@@ -205,7 +204,7 @@ class MaskUpdater:
         if self.changes_shown:
             self._changes.show(target.volume_node, target.mask(), (prediction.box, prediction.mask))
         node, segment_id = target.segmentation_node, target.segment_id
-        before, recorded = mask_digest(*target.mask()), read_provenance(node, segment_id)
+        recorded = read_provenance(node, segment_id)
         self._writer.write_mask(node, segment_id, target.volume_node, prediction.box, prediction.mask)
         written, start = tumour.written(), start_digest(job.start)
         record = Provenance(
@@ -222,5 +221,5 @@ class MaskUpdater:
         tumour.unmeasured = False
         seconds = time.perf_counter() - job.submitted
         answered = [known.clicks for known in (recorded, job.start) if known]
-        needless = before == written and job.clicks[:-1] in answered
+        needless = prediction.needless and job.clicks[:-1] in answered
         return Updated(tumour, answer.measurement, seconds, answer.device, prediction.limited, needless)

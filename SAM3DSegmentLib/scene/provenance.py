@@ -42,11 +42,11 @@ class Provenance:
         model, model_version: the network's name and version.
         model_sha256: of the checkpoint file, hexadecimal.
         software_version: of this project.
-        device: what the network ran on, such as `cpu` or `cuda`; empty in files of version 0.1.
+        device: what the network ran on, such as `cpu` or `cuda`; empty in the oldest files.
         start_sha256: of the mask that the clicks went on from, loaded or painted by hand; empty where the clicks alone
             explain the segment.
         mask_sha256: of the mask that the clicks alone made, by which one that was painted since is told from it; empty
-            where they went on from a mask, and in files of version 0.1.
+            where they went on from a mask, and in older files.
     """
 
     clicks: tuple[Click, ...]
