@@ -89,7 +89,7 @@ class ShortOfMemory(SamAdapter):
         self.moved = True
         return self
 
-    def encode(self, crop: Tensor, windows_at_once: int, progress: object) -> object:
+    def encode(self, crop: Tensor, windows_at_once: int, progress: object, blocks_dtype: object) -> object:
         if windows_at_once > self.affordable and not self.moved:
             raise torch.cuda.OutOfMemoryError
         return windows_at_once

@@ -96,10 +96,19 @@ def test_what_overflows_in_one_crop_changes_no_other_answer() -> None:
     assert torch.equal(short.decode(short.encode(random_crop(), ignore), [CLICK], None, ignore), before)
 
 
-def test_bfloat16_is_for_the_encoder_alone() -> None:
-    coarse, exact = (predictor_of(random_network(), dtype=dtype) for dtype in (torch.bfloat16, None))
+def test_bfloat16_is_for_the_encoders_blocks_alone() -> None:
+    network, taken = random_network(), []
+    coarse, exact = (predictor_of(network, dtype=dtype) for dtype in (torch.bfloat16, None))
+    for part in (
+        network.encoder.blocks[0].mlp.lin1,
+        network.encoder.neck_3d[0][0],
+        network.decoder.mlahead["head2"][0],
+    ):
+        part.register_forward_hook(lambda module, arguments, output: taken.append(output.dtype))
     encoding = coarse.encode(random_crop(), ignore)
-    assert encoding.deepest.dtype == torch.bfloat16
+    assert set(taken) == {torch.bfloat16, torch.float32}
+    assert taken.count(torch.bfloat16) == taken.index(torch.float32), "the blocks come first, then float32"
+    assert {encoding.deepest.dtype, encoding.share.dtype} == {torch.float32}
     assert torch.equal(coarse.decode(encoding, [CLICK], None, ignore), exact.decode(encoding, [CLICK], None, ignore))
 
 

@@ -6,6 +6,7 @@ Features have the axes (H, W, D), D last; tokens lie as [B, H, W, D, C].
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -137,22 +138,30 @@ class AdaptedEncoder(nn.Module):
         self.blocks = nn.ModuleList(AdaptedBlock(sizes, i % 2 == 0, n) for i, n in enumerate(lengths))
         self.neck_3d = nn.ModuleList(neck(sizes.width, sizes.channels) for _ in range(FEATURES))
 
-    def forward(self, crop: Tensor, windows_at_once: int, progress: Callable[[float], None]) -> list[Tensor]:
+    def forward(
+        self,
+        crop: Tensor,
+        windows_at_once: int,
+        progress: Callable[[float], None],
+        blocks_dtype: torch.dtype | None = None,
+    ) -> list[Tensor]:
         """f1 to f4, each [B, channels, H, W, D].
 
         Args:
             crop: [B, S, S, S], axes (D, H, W), normalised.
             windows_at_once: attention windows that are worked on together; fewer need less memory.
             progress: called after each block with the finished fraction.
+            blocks_dtype: of the products in the blocks, in autocast; None for that of everything else.
         """
         x = self.stem(crop)
         features = []
         stage = len(self.blocks) // FEATURES
         for i, block in enumerate(self.blocks, 1):
-            if self.recompute:
-                x = checkpoint(block, x, windows_at_once, use_reentrant=False)
-            else:
-                x = block(x, windows_at_once)
+            with torch.autocast(crop.device.type, blocks_dtype) if blocks_dtype else nullcontext():
+                if self.recompute:
+                    x = checkpoint(block, x, windows_at_once, use_reentrant=False)
+                else:
+                    x = block(x, windows_at_once)
             if i % stage == 0:
                 features.append(self.neck_3d[i // stage - 1](x.movedim(-1, 1)))
             progress(i / len(self.blocks))

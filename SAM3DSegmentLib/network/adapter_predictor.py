@@ -26,7 +26,8 @@ class AdapterPredictor:
     precision cannot hold of a crop or of a list of clicks is computed in float32.
 
     Args:
-        dtype: of the products in autocast, bfloat16 in the encoder alone; None for plain float32.
+        dtype: of the products in autocast; None for plain float32. bfloat16 is too coarse for what comes after the
+            encoder's blocks, where masks would lose a part in a hundred: it is for the blocks alone.
     """
 
     def __init__(
@@ -35,22 +36,29 @@ class AdapterPredictor:
         self.specification = specification
         self._network = network.to(device).eval()
         self.device = device
-        self._dtype = dtype
+        self._use(dtype)
         self._windows_at_once = WINDOWS_AT_ONCE.get(device.type, WINDOWS_AT_ONCE_ELSEWHERE)
+
+    def _use(self, dtype: torch.dtype | None) -> None:
+        self._blocks_dtype = dtype
+        self._dtype = None if dtype == torch.bfloat16 else dtype
 
     @torch.inference_mode()
     def encode(self, crop: Tensor, progress: Progress) -> CropEncoding:
-        encoding = self._encode(crop, progress, self._dtype)
+        encoding = self._encode(crop, progress, self._dtype, self._blocks_dtype)
         if self._dtype is None or encoding.is_finite():
             return encoding
         logger.warning("%s cannot hold what this network computes of this crop: computing it in float32.", self._dtype)
-        return self._encode(crop, progress, None)
+        return self._encode(crop, progress, None, None)
 
-    def _encode(self, crop: Tensor, progress: Progress, dtype: torch.dtype | None) -> CropEncoding:
+    def _encode(
+        self, crop: Tensor, progress: Progress, dtype: torch.dtype | None, blocks_dtype: torch.dtype | None
+    ) -> CropEncoding:
         while True:
             try:
                 with self._precision(dtype):
-                    return self._network.encode(crop.to(self.device, torch.float32), self._windows_at_once, progress)
+                    voxels = crop.to(self.device, torch.float32)
+                    return self._network.encode(voxels, self._windows_at_once, progress, blocks_dtype)
             except torch.cuda.OutOfMemoryError:
                 self._need_less_memory()
 
@@ -70,10 +78,8 @@ class AdapterPredictor:
         progress(0.0)
         encoding = encoding.to(self.device)
         answer = None if previous is None else previous.to(self.device, torch.float32)
-        # bfloat16 is too coarse for the few products that answer a click: their masks would lose a part in a hundred.
-        dtype = None if self._dtype == torch.bfloat16 else self._dtype
-        logits = self._answer(encoding, clicks, answer, progress, dtype)
-        if dtype is not None and not torch.isfinite(logits).all():
+        logits = self._answer(encoding, clicks, answer, progress, self._dtype)
+        if self._dtype is not None and not torch.isfinite(logits).all():
             logits = self._answer(encoding, clicks, answer, progress, None)
         progress(1.0)
         return logits
@@ -124,7 +130,7 @@ class AdapterPredictor:
         logger.warning("GPU memory does not suffice for this network: going on with the CPU, which is slower.")
         self.device = torch.device("cpu")
         self._network.to(self.device)
-        self._dtype = compute_dtype(self.device)
+        self._use(compute_dtype(self.device))
         self._windows_at_once = WINDOWS_AT_ONCE_ELSEWHERE
         torch.cuda.empty_cache()
 

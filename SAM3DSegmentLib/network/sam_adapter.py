@@ -64,15 +64,22 @@ class SamAdapter(nn.Module):
         """Let the network read signs, positions and its previous answer, and write at full resolution."""
         self.additions = Additions(self.sizes)
 
-    def encode(self, crop: Tensor, windows_at_once: int, progress: Callable[[float], None]) -> CropEncoding:
+    def encode(
+        self,
+        crop: Tensor,
+        windows_at_once: int,
+        progress: Callable[[float], None],
+        blocks_dtype: torch.dtype | None = None,
+    ) -> CropEncoding:
         """The encoding of a crop [S, S, S], axes (D, H, W), normalised, zeros outside the volume.
 
         Args:
             windows_at_once: attention windows that are worked on together; fewer need less memory.
             progress: called after each block with the finished fraction.
+            blocks_dtype: of the products in the encoder's blocks, in autocast; None for that of everything else.
         """
         crop = crop[None]
-        *shallow, deepest = self.encoder(crop, windows_at_once, progress)
+        *shallow, deepest = self.encoder(crop, windows_at_once, progress, blocks_dtype)
         return CropEncoding(crop, deepest, self.decoder.share_of_crop(shallow, crop))
 
     def decode(self, encoding: CropEncoding, points: Tensor, include: Tensor, previous: Tensor | None) -> Tensor:
