@@ -22,6 +22,10 @@ NUMPY_ONLY = (
     "measure",
     "phantom",
     "start",
+    "crop_answers",
+    "known_answers",
+    "first_look",
+    "prediction",
 )
 NETWORK_SIDE = ("network", "engine/server.py")
 

@@ -34,8 +34,8 @@ PROVENANCE = Provenance(
     (Click((1 / 3, -2.5, 7.0)), Click((0.1, 0.2, 0.3), False)), "co|mp:act", "1.0", "ab" * 32, "0.1.0"
 )
 NOBODY = 65534
-SMALL_FILE = 2000
-"""Bytes that the full disk still takes."""
+SHARES = (0.3, 0.9, 0.999)
+"""Of a file, that the full disk still takes."""
 
 
 class Case:
@@ -233,10 +233,16 @@ from SAM3DSegmentLib.errors import ExportError
 from SAM3DSegmentLib.scene.application import boot_scene
 from Testing.test_scene_export import Case, FORMATS
 
-case = Case(boot_scene(), (30, 40, 50))
-folder, size = sys.argv[1], int(sys.argv[2])
-resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+edge, share, folder = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+case = Case(boot_scene(), (edge, edge, edge))
+sizes = {}
 for name in FORMATS:
+    case.export(f"{folder}/whole-{name}")
+    with open(f"{folder}/whole-{name}", "rb") as file:
+        sizes[name] = len(file.read())
+for name in FORMATS:
+    limit = int(share * sizes[name])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
         case.export(f"{folder}/{name}")
         print("RESULT", name, "written")
@@ -246,15 +252,19 @@ for name in FORMATS:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file sizes")
-def test_full_disk_leaves_the_earlier_file_and_no_partial_one(tmp_path):
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("edge", [8, 40])
+def test_full_disk_leaves_the_earlier_file_and_no_partial_one(tmp_path, edge, share):
     for name in FORMATS:
         (tmp_path / name).write_text("earlier")
-    command = [sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path), str(SMALL_FILE)]
+    command = [sys.executable, "-c", ON_A_FULL_DISK, str(edge), str(share), str(tmp_path)]
     child = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     results = [line for line in child.stdout.splitlines() if line.startswith("RESULT")]
     assert len(results) == len(FORMATS)
     assert all("free some disk space" in line for line in results), results
-    assert {name: (tmp_path / name).read_text() for name in files(tmp_path)} == dict.fromkeys(FORMATS, "earlier")
+    assert "ERR|" not in child.stderr, "VTK says it too"
+    left = {name: (tmp_path / name).read_text() for name in files(tmp_path) if not name.startswith("whole-")}
+    assert left == dict.fromkeys(FORMATS, "earlier")
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the test scans (../shared/data/test) are absent")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +13,13 @@ import slicer
 import slicer.util
 
 from SAM3DSegmentLib.errors import ExportError
+from SAM3DSegmentLib.scene.quiet import quietly
 from SAM3DSegmentLib.scene.segments import read_mask
 from SAM3DSegmentLib.scene.volumes import ijk_to_ras, transform_between
+from SAM3DSegmentLib.scene.whole_file import is_whole
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
 LABELMAP_SUFFIXES = (".nrrd", ".nii.gz")
-UNPACKED_BYTES = 1 << 24
-"""Read at a time to check a file."""
 
 
 def export_segmentation(
@@ -50,7 +48,9 @@ def export_segmentation(
     with _folder_beside(path) as folder:
         written = folder / path.name
         storage.SetFileName(str(written))
-        if not (storage.WriteData(node) and _is_whole(written)):
+        with quietly():
+            told = storage.WriteData(node)
+        if not (told and _is_kept(written)):
             raise ExportError(f"{path} could not be written whole: free some disk space or choose another folder.")
         os.replace(written, path)
 
@@ -102,17 +102,11 @@ def _folder_beside(path: Path) -> Iterator[Path]:
         raise ExportError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a .nii.gz file can be unpacked to its end: ITK's NIfTI writer does not notice a full disk."""
-    if not path.name.lower().endswith(".gz"):
-        return True
-    try:
-        with gzip.open(path) as stream:
-            while stream.read(UNPACKED_BYTES):
-                pass
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        return False
-    return True
+def _is_kept(path: Path) -> bool:
+    """Whether a file is whole, and on the disk. Raises `OSError` where the disk does not take it."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    return is_whole(path)
 
 
 def _labelmap(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import slicer
 import slicer.util
-import vtk
 from numpy.typing import NDArray
 
 from SAM3DSegmentLib.errors import ScanError
+from SAM3DSegmentLib.scene.quiet import quietly
+from SAM3DSegmentLib.scene.whole_file import NRRD_MAGIC, is_whole
 
-NRRD_MAGIC = b"NRRD"
 SEGMENT_KEY = re.compile(rb"^Segment\d+_\w+:=", re.MULTILINE)
 """In the header of a NRRD file that Slicer's segmentation storage node wrote."""
 
@@ -36,7 +34,7 @@ def load_segmentation(scene: slicer.vtkMRMLScene, path: Path) -> slicer.vtkMRMLS
     """
     if not path.is_file():
         raise ScanError(f"{path} is not there: name a .seg.nrrd file.")
-    with _quietly():
+    with quietly():
         _check_kind(path)
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", path.name.split(".")[0])
         storage = slicer.vtkMRMLSegmentationStorageNode()
@@ -52,8 +50,11 @@ def _check_kind(path: Path) -> None:
     try:
         with path.open("rb") as file:
             start = file.read(HEADER_BYTES)
+        whole = is_whole(path)
     except OSError as error:
         raise _no_segmentation(path, f"it cannot be read: {error.strerror}") from error
+    if not whole:
+        raise _no_segmentation(path, "it is cut off or damaged")
     if start.startswith(NRRD_MAGIC):
         if not SEGMENT_KEY.search(start.replace(b"\r\n", b"\n").partition(b"\n\n")[0]):
             raise _no_segmentation(path, "its header names no segment")
@@ -75,14 +76,3 @@ def _are_labels(voxels: NDArray[Any]) -> bool:
 
 def _no_segmentation(path: Path, reason: str) -> ScanError:
     return ScanError(f"{path} holds no segmentation ({reason}): name a .seg.nrrd file.")
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """VTK says nothing on the standard error about files that it cannot read: the sentence here does."""
-    before = vtk.vtkObject.GetGlobalWarningDisplay()
-    vtk.vtkObject.GlobalWarningDisplayOff()
-    try:
-        yield
-    finally:
-        vtk.vtkObject.SetGlobalWarningDisplay(before)
