@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from SAM3DSegmentLib import __version__, model_commands
 from SAM3DSegmentLib.clicks import Click
@@ -40,9 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Tells what is wrong with the arguments in one line, and takes no abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
-    top = argparse.ArgumentParser(prog="sam3dsegment", description="Click-to-segment for tumours in CT and MR.")
+    top = OneLineParser(prog="sam3dsegment", description="Click-to-segment for tumours in CT and MR.")
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -113,6 +123,7 @@ def add_engine(command: argparse.ArgumentParser) -> None:
 
 def run_segment(options: argparse.Namespace) -> None:
     from SAM3DSegmentLib.headless import HeadlessSession
+    from SAM3DSegmentLib.interaction.news import LEFT_THE_GPU
     from SAM3DSegmentLib.scan import read_scan
     from SAM3DSegmentLib.scene.export import check_target
 
@@ -122,8 +133,11 @@ def run_segment(options: argparse.Namespace) -> None:
         volume = read_scan(options.scan)
         clicks = [typed.on(volume) for typed in options.clicks or []]
         session = HeadlessSession(volume, engine)
+        device = engine.device
         answers = list(session.answers(clicks))
         session.export(options.out)
+        if engine.device != device:
+            print(f"sam3dsegment: {LEFT_THE_GPU}", file=sys.stderr)
         if options.json:
             print(json.dumps(as_json(answers, engine, options.out)))
         else:

@@ -29,6 +29,9 @@ BoolArray = NDArray[np.bool_]
 CROP_AXES_IN_RAS = (2, 1, 0)
 """D, H, W run along S, A, R."""
 
+LARGEST_VOXEL = 1e15
+"""Squares of larger values, summed over a crop, are beyond float32."""
+
 SLAB_VOXELS = 4_000_000
 """A volume is resampled in slabs of about this many voxels, to bound the memory in use."""
 
@@ -55,11 +58,12 @@ class Volume:
             raise ScanError("The scan's orientation matrix is singular: correct its header (spacing and directions).")
 
     def validate_intensities(self) -> None:
-        """Raise `ScanError` for voxels that are not finite, or all alike."""
+        """Raise `ScanError` for voxels that are not finite, too large to compute with, or all alike."""
         low, high = self.voxels.min(), self.voxels.max()
-        if not (np.isfinite(low) and np.isfinite(high)):
+        if not (low >= -LARGEST_VOXEL and high <= LARGEST_VOXEL):
             raise ScanError(
-                "The scan holds NaN or infinite voxels: replace them (for example by the value of air) first."
+                f"The scan holds NaN or infinite voxels, or some beyond {LARGEST_VOXEL:.0e}: replace them (for example "
+                "by the value of air) first."
             )
         if low == high:
             raise ScanError(

@@ -47,7 +47,11 @@ def sam_adapter() -> None:
     print(f"sam-adapter       ours / oracle, peak memory {ours['memory'] / oracle['memory']:.0%}")
     if on_gpu:
         peak = f", peak GPU memory {on_gpu['gpu memory']:.2f} GB" if "gpu memory" in on_gpu else ""
-        print(f"sam-adapter       on {gpu_name()}: first {on_gpu['first']:.2f} s, later {on_gpu['later']:.3f} s{peak}")
+        clicks = ", ".join(
+            f"{name} {1000 * on_gpu[name]:.1f} ms (oracle on the CPU / ours {oracle[name] / on_gpu[name]:.0f})"
+            for name in ("first", "later")
+        )
+        print(f"sam-adapter       on {gpu_name()}: {clicks}{peak}")
     else:
         print("sam-adapter       on a GPU: unmeasured (none here)")
     print(

@@ -1,4 +1,4 @@
-"""An engine process whose network takes its time: SECONDS for each answer, in steps of 50 ms; answers -1 everywhere."""
+"""An engine process whose network takes its time: SECONDS [STEP] for each answer, in steps of 50 ms; -1 everywhere."""
 
 import sys
 import time
@@ -8,6 +8,8 @@ import numpy as np
 from SAM3DSegmentLib.engine.server import serve
 from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.specification import Specification
+
+SECONDS, STEP = float(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.05
 
 
 class SlowNetwork:
@@ -19,10 +21,10 @@ class SlowNetwork:
         return crop
 
     def decode(self, encoding, clicks, previous, progress):
-        steps = round(float(sys.argv[1]) / 0.05)
+        steps = round(SECONDS / STEP)
         for step in range(steps):
             progress(step / steps)
-            time.sleep(0.05)
+            time.sleep(STEP)
         return np.full((16, 16, 16), -1, np.float32)
 
 

@@ -14,6 +14,7 @@ from SAM3DSegmentLib.network import adapter_predictor
 from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.network.sam_adapter import CropEncoding, SamAdapter
 from Testing.reduced_network import (
+    CPU,
     POINTS,
     SIZES,
     crop_clicks,
@@ -84,6 +85,8 @@ class ShortOfMemory(SamAdapter):
 
     affordable = 2
     moved = False
+    precision: tuple[bool, object] = (False, None)
+    """Of the last encoding: whether all was in half precision, and what the blocks were in."""
 
     def to(self, *arguments: object, **options: object) -> ShortOfMemory:
         self.moved = True
@@ -92,6 +95,7 @@ class ShortOfMemory(SamAdapter):
     def encode(self, crop: Tensor, windows_at_once: int, progress: object, blocks_dtype: object) -> object:
         if windows_at_once > self.affordable and not self.moved:
             raise torch.cuda.OutOfMemoryError
+        self.precision = torch.is_autocast_enabled("cpu"), blocks_dtype
         return windows_at_once
 
 
@@ -107,6 +111,14 @@ def test_out_of_memory_means_smaller_chunks_then_the_cpu_and_says_so(
         assert short.encode(random_crop(), ignore) == expected
     assert ("CPU" in caplog.text) == (affordable == 0)
     assert "memory" in caplog.text
+
+
+def test_a_network_that_leaves_the_gpu_takes_the_precision_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = ShortOfMemory(SIZES)
+    short = predictor_of(network, dtype=torch.float16)
+    network.affordable, network.moved = 0, False
+    short.encode(random_crop(), ignore)
+    assert network.precision == (False, adapter_predictor.compute_dtype(CPU))
 
 
 class TooLargeToDecode(SamAdapter):

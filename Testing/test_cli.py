@@ -133,6 +133,7 @@ BAD_VOXELS = {
     "constant": (np.full((4, 5, 6), 7, np.int16), "nothing to segment"),
     "NaN": (np.full((4, 5, 6), np.nan, np.float32), "NaN"),
     "infinite": (np.full((4, 5, 6), np.inf, np.float32), "NaN or infinite"),
+    "too large": (np.linspace(0, 1e39, 120).reshape(4, 5, 6), "beyond 1e+15"),
 }
 
 
@@ -160,6 +161,27 @@ def test_a_missing_or_unreadable_scan_is_one_line(
     if content is not None:
         scan.write_bytes(content)
     assert "scan.nii.gz" in refused(capsys, "segment", scan, "--include", "1,1,1", "--out", tmp_path / "out.nrrd")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["segment", "scan.nii.gz", "--include", "1,1,1"], "--out"),
+        (["segment", "scan.nii.gz", "--out", "mask.nrrd", "--include"], "expected one argument"),
+        (["segment", "scan.nii.gz", "--out", "mask.nrrd", "--inc", "-1,2,3"], "unrecognized arguments"),
+        (["segmnt"], "invalid choice"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_one_line(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert reason in said
+    assert "--help" in said
 
 
 BAD_CLICKS = {

@@ -19,10 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from SAM3DSegmentLib.engine import wire
+from SAM3DSegmentLib.engine import client, wire
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.engine.wire import Message, WireError, read_message, write_message
 from SAM3DSegmentLib.errors import CancelledError, DeviceError, EngineError, UnknownModelError
+from SAM3DSegmentLib.interaction.evaluator import Evaluator
 from SAM3DSegmentLib.models.store import find_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,6 +146,43 @@ def test_a_cancel_while_the_model_loads_keeps_the_engine() -> None:
             engine.decode(np.zeros((16, 16, 16), np.float32), CLICKS, None, cancelled)
         assert engine.decode(np.zeros((16, 16, 16), np.float32), CLICKS, None).shape == (16, 16, 16)
         assert process_of(engine) == loading
+
+
+def test_a_slow_step_of_a_cancelled_request_does_not_cost_the_engine() -> None:
+    with Engine(device="cpu", command=(*SLOW, "6", "2"), patience=60) as engine:
+        _ = engine.specification
+        working = process_of(engine)
+        cancelled = threading.Event()
+        threading.Timer(0.5, cancelled.set).start()
+        with pytest.raises(CancelledError):
+            engine.decode(np.zeros((16, 16, 16), np.float32), CLICKS, None, cancelled)
+        assert process_of(engine) == working
+
+
+def test_a_command_of_the_users_own_may_wait_in_a_queue_and_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "START_SECONDS", 0.2)
+    queued = (sys.executable, "-c", "import time; time.sleep(600)")
+    with Engine(command=queued, patience=0.2) as engine:
+        threading.Timer(1.5, engine.give_up).start()
+        with pytest.raises(CancelledError):
+            engine.decode(crop(), CLICKS, None)
+        assert engine.restarts == 0
+
+
+def test_closing_ends_a_command_that_still_waits_in_a_queue() -> None:
+    queued = Engine(command=(sys.executable, "-c", "import time; time.sleep(600)"))
+    evaluator = Evaluator(queued)
+    while not queued._process:
+        time.sleep(0.01)
+    waiting = process_of(queued)
+    evaluator.close()
+    for _ in range(500):
+        try:
+            os.kill(waiting, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+    pytest.fail("the command outlives the evaluator")
 
 
 def test_what_libraries_print_does_not_disturb_the_protocol() -> None:

@@ -34,9 +34,12 @@ ATTEMPTS = 3
 START_SECONDS = 60.0
 """The patience with an engine that has not loaded its model yet: a connection is made, libraries come from a disk."""
 
+QUEUE_SECONDS = 24 * 3600.0
+"""The patience with a command of the user's own until its first message: Slurm may let it wait for a GPU."""
+
 POLL_SECONDS = 0.05
-CANCEL_SECONDS = 1.0
-"""How long a cancelled engine may go on before it is killed."""
+CANCEL_SECONDS = 10.0
+"""How long a cancelled engine may go on before it is killed: a block of ViT-B takes seconds on a CPU."""
 
 CropClicks = Sequence[tuple[Point, bool]]
 """Positions (d, h, w) in voxels of the crop, and whether they include."""
@@ -63,6 +66,8 @@ class Engine:
         self._device = device
         self._command = tuple(command or (sys.executable, "-m", "SAM3DSegmentLib.engine"))
         self._patience = patience
+        self._hello_patience = QUEUE_SECONDS if command else START_SECONDS
+        self._given_up = threading.Event()
         self._process: EngineProcess | None = None
         self._loaded: Loaded | None = None
         self._requests = 0
@@ -189,6 +194,10 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def give_up(self) -> None:
+        """From any thread: call off whatever is waited for, and each later request, with a `CancelledError`."""
+        self._given_up.set()
+
     def close(self) -> None:
         """End the process; the next request starts another."""
         if self._process:
@@ -207,7 +216,7 @@ class Engine:
             process = cast(EngineProcess, self._process)
             try:
                 if not self._loaded:
-                    self._answer(process, 0, None, None, START_SECONDS)
+                    self._answer(process, 0, None, None, self._hello_patience)
                     self._loaded = loaded_of(self._answer(process, 0, None, None, START_SECONDS))
                 return ask(process)
             except (EngineGone, FieldError) as reason:
@@ -233,11 +242,17 @@ class Engine:
         progress: Callable[[float], None] | None,
         least_patience: float = 0,
     ) -> Message:
-        """The answer to a request; signs of life and answers to earlier requests are passed over."""
+        """The answer to a request; signs of life and answers to earlier requests are passed over.
+
+        Raises:
+            CancelledError: the request was called off, or the engine given up.
+        """
         asked_at = time.monotonic()
         patience = max(self._patience, least_patience)
         cancelled_at: float | None = None
         while True:
+            if self._given_up.is_set():
+                raise CancelledError
             if cancelled and cancelled.is_set() and cancelled_at is None:
                 process.send(Message("cancel", {"request": number}))
                 cancelled_at = time.monotonic()

@@ -133,6 +133,7 @@ class Evaluator:
         with self._wake:
             self._closed = True
             self._call_all_off()
+            self._engine.give_up()
             self._wake.notify()
 
     def _call_all_off(self) -> None:

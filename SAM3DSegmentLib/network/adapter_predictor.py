@@ -45,16 +45,16 @@ class AdapterPredictor:
 
     @torch.inference_mode()
     def encode(self, crop: Tensor, progress: Progress) -> CropEncoding:
-        encoding = self._encode(crop, progress, self._dtype, self._blocks_dtype)
+        encoding = self._encode(crop, progress)
         if self._dtype is None or encoding.is_finite():
             return encoding
         logger.warning("%s cannot hold what this network computes of this crop: computing it in float32.", self._dtype)
-        return self._encode(crop, progress, None, None)
+        return self._encode(crop, progress, in_float32=True)
 
-    def _encode(
-        self, crop: Tensor, progress: Progress, dtype: torch.dtype | None, blocks_dtype: torch.dtype | None
-    ) -> CropEncoding:
+    def _encode(self, crop: Tensor, progress: Progress, in_float32: bool = False) -> CropEncoding:
+        """The encoding, in the present device's types or in float32: the device may change on the way."""
         while True:
+            dtype, blocks_dtype = (None, None) if in_float32 else (self._dtype, self._blocks_dtype)
             try:
                 with self._precision(dtype):
                     voxels = crop.to(self.device, torch.float32)

@@ -67,7 +67,7 @@ def nrrd_is_whole(file: BinaryIO) -> bool:
 
 def nrrd_fields(file: BinaryIO) -> dict[str, str] | None:
     """The fields of a NRRD header by name; None where its end, an empty line, is missing. The voxels follow."""
-    fields = {}
+    fields: dict[str, str] = {}
     while line := file.readline(NRRD_HEADER_BYTES):
         if not line.strip():
             return fields

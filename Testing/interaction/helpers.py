@@ -34,9 +34,13 @@ class FakeEngine(BrightnessDecoder):
         self.failure: Exception | None = None
         self.threads: set[str] = set()
         self.started = self.closed = 0
+        self.given_up = False
 
     def start(self):
         self.started += 1
+
+    def give_up(self):
+        self.given_up = True
 
     def close(self):
         self.closed += 1
