@@ -13,6 +13,7 @@ from SAM3DSegmentLib.scene.click_nodes import (
     read_clicks,
     remove_click_lists,
     remove_orphaned_click_lists,
+    remove_pointed_click,
     write_clicks,
 )
 from SAM3DSegmentLib.scene.click_observer import ClickObserver
@@ -111,6 +112,15 @@ def test_deleted_click_leaves_the_others_in_order(tumour):
     assert tumour.clicks() == (CLICKS[0], CLICKS[2])
     place(tumour.lists.exclude, (5, 5, 5))
     assert tumour.clicks() == (CLICKS[0], CLICKS[2], Click((5.0, 5.0, 5.0), False))
+
+
+def test_only_the_click_under_the_mouse_is_removed_however_often_its_removal_is_asked_for(tumour):
+    tumour.write(CLICKS)
+    display = tumour.lists.include.GetDisplayNode()
+    display.SetActiveComponent(display.ComponentControlPoint, 0)
+    for _ in range(3):
+        remove_pointed_click(tumour.lists)
+    assert tumour.clicks() == CLICKS[1:]
 
 
 def test_duplicated_click_becomes_the_newest(tumour):

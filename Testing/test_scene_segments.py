@@ -13,7 +13,14 @@ from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.scene.application import boot_scene
 from SAM3DSegmentLib.scene.provenance import Provenance, read_provenance, write_provenance
 from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
-from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation, read_mask, remove_segment
+from SAM3DSegmentLib.scene.segments import (
+    CLOSED_SURFACE,
+    add_segment,
+    create_segmentation,
+    read_mask,
+    read_mask_on_own_grid,
+    remove_segment,
+)
 from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node, world_to_volume_ras
 from Testing.scene_helpers import DATA, SHAPE, TRANSFORMS, node_ids, on_grid, put_under, volume_node, whole
 
@@ -30,7 +37,7 @@ class Case:
         self.writer = SegmentWriter(scene)
 
     def write(self, segment_id, box, mask):
-        self.writer.write_mask(self.segmentation, segment_id, self.volume, box, mask)
+        return self.writer.write_mask(self.segmentation, segment_id, self.volume, box, mask)
 
     def read(self, segment_id):
         return on_grid(self.shape, read_mask(self.segmentation, segment_id, self.volume))
@@ -190,6 +197,68 @@ def boxed(mask):
     return whole(mask.shape), mask
 
 
+def off_the_grid(case, reason):
+    """Segment A is a block that the case's new volume does not hold as it is."""
+    case.write(case.ids[0], whole(SHAPE), block(SHAPE, (2, 7), (4, 17), (5, 26)))
+    if reason == "another transform":
+        put_under(case.volume, "nonlinear")
+        return
+    shape = (7, 10, 15) if reason == "another spacing" else (5, 20, 20)
+    case.volume = add_volume(
+        case.volume.GetScene(), Volume(np.zeros(shape), volume_from_node(case.volume).ijk_to_ras), ""
+    )
+    if reason == "another spacing":
+        case.volume.SetSpacing(*(np.array(case.volume.GetSpacing()) * (2, 2, 1)))
+    case.shape = shape
+
+
+@pytest.mark.parametrize("reason", ["another spacing", "voxels beyond the volume", "another transform"])
+def test_a_segment_off_the_grid_loses_nothing_where_nothing_changes(scene, reason):
+    case = Case(scene)
+    off_the_grid(case, reason)
+    box, before = read_mask_on_own_grid(case.segmentation, case.ids[0])
+    there = case.read(case.ids[0])
+    assert there.any() and not case.write(case.ids[0], *boxed(there))
+    after = read_mask_on_own_grid(case.segmentation, case.ids[0])
+    assert after[0] == box and np.array_equal(after[1], before)
+    there[0, 0, 0] = True
+    assert case.write(case.ids[0], *boxed(there)), "a change brings it to the volume's voxels, and that is told"
+    found = case.read(case.ids[0])
+    assert 2 * (found & there).sum() / (found.sum() + there.sum()) > 0.8
+
+
+def test_a_grid_that_was_cropped_by_whole_voxels_costs_nothing(scene):
+    case = Case(scene)
+    affine = volume_from_node(case.volume).ijk_to_ras.copy()
+    affine[:3, 3] = (affine @ [3, 2, 1, 1])[:3]
+    cropped = add_volume(scene, Volume(np.zeros((5, 10, 12)), affine), "cropped")
+    segmentation = create_segmentation(cropped, "Cropped")
+    segment_id = add_segment(segmentation, "A", RED)
+    case.writer.write_mask(segmentation, segment_id, cropped, *boxed(block((5, 10, 12), (1, 4), (2, 6), (3, 9))))
+    mask = block(SHAPE, (2, 5), (4, 8), (6, 12))
+    assert np.array_equal(on_grid(SHAPE, read_mask(segmentation, segment_id, case.volume)), mask)
+    mask[6, 6, 6] = True
+    assert not case.writer.write_mask(segmentation, segment_id, case.volume, *boxed(mask))
+    assert np.array_equal(on_grid(SHAPE, read_mask(segmentation, segment_id, case.volume)), mask)
+
+
+def test_surfaces_stay_the_source_of_a_segment_until_it_changes(scene):
+    case = Case(scene)
+    case.write(case.ids[0], whole(SHAPE), block(SHAPE, (2, 5), (4, 16), (5, 25)))
+    case.segmentation.CreateClosedSurfaceRepresentation()
+    segmentation = case.segmentation.GetSegmentation()
+    segmentation.SetSourceRepresentationName(CLOSED_SURFACE)
+    surface = segmentation.GetSegment(case.ids[0]).GetRepresentation(CLOSED_SURFACE)
+    there = case.read(case.ids[0])
+    assert there.any() and not case.write(case.ids[0], *boxed(there))
+    assert segmentation.GetSourceRepresentationName() == CLOSED_SURFACE
+    assert segmentation.GetSegment(case.ids[0]).GetRepresentation(CLOSED_SURFACE) is surface
+    there[3, 4:10] = False
+    assert case.write(case.ids[0], *boxed(there)) and np.array_equal(case.read(case.ids[0]), there)
+    assert segmentation.GetSourceRepresentationName() == "Binary labelmap"
+    assert segmentation.ContainsRepresentation(CLOSED_SURFACE)
+
+
 def test_part_of_a_segment_outside_the_volume_is_left_out(scene):
     case = Case(scene)
     case.write(case.ids[0], whole(SHAPE), np.ones(SHAPE, bool))
@@ -198,6 +267,19 @@ def test_part_of_a_segment_outside_the_volume_is_left_out(scene):
     assert box == whole((3, 5, 6)) and mask.all()
     small.SetOrigin(1000, 1000, 1000)
     assert not read_mask(case.segmentation, case.ids[0], small)[1].size
+
+
+def test_surfaces_that_are_shown_stay_where_segments_share_a_layer(scene):
+    case = Case(scene)
+    for number, segment_id in enumerate(case.ids):
+        case.write(segment_id, whole(SHAPE), block(SHAPE, (2, 5), (4, 16), (10 * number, 10 * number + 8)))
+    segmentation = case.segmentation.GetSegmentation()
+    segmentation.CollapseBinaryLabelmaps(False)
+    case.segmentation.CreateClosedSurfaceRepresentation()
+    assert segmentation.GetNumberOfLayers() == SHARED_LAYER
+    case.write(case.ids[0], whole(SHAPE), block(SHAPE, (2, 4), (4, 16), (0, 8)))
+    for segment_id in case.ids:
+        assert segmentation.GetSegment(segment_id).GetRepresentation(CLOSED_SURFACE).GetNumberOfPoints()
 
 
 def test_segment_keeps_its_name_colour_and_terminology(scene):

@@ -10,10 +10,14 @@ import slicer
 from SAM3DSegmentLib.geometry import BoolArray, Box, Point
 from SAM3DSegmentLib.scene.removal import remove_node
 from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
-from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation
+from SAM3DSegmentLib.scene.segments import CLOSED_SURFACE, add_segment, create_segmentation
 
 ADDED_COLOR: Point = (0.2, 1.0, 1.0)
 REMOVED_COLOR: Point = (1.0, 0.3, 1.0)
+
+OUTLINE_ATTRIBUTE = "SAM3DSegment.Outline"
+SURFACE_ATTRIBUTE = "SAM3DSegment.Surface"
+"""Mark segmentations that we made show outlines or surfaces: all others stay as the user shows them elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,30 @@ class Display:
     changes: bool = False
 
     def apply_to(self, segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
-        """A surface is only made, and kept up to date, where it is wanted: each update costs time."""
-        segmentation_node.GetDisplayNode().SetVisibility2DFill(not self.outline_only)
-        if self.surface:
+        """Show what is wanted and not there; of what is there and not wanted only what we showed goes."""
+        self._apply_outline(segmentation_node)
+        self._apply_surface(segmentation_node)
+
+    def _apply_outline(self, segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
+        display_node = segmentation_node.GetDisplayNode()
+        if self.outline_only and display_node.GetVisibility2DFill():
+            display_node.SetVisibility2DFill(False)
+            segmentation_node.SetAttribute(OUTLINE_ATTRIBUTE, "on")
+        elif not self.outline_only and segmentation_node.GetAttribute(OUTLINE_ATTRIBUTE):
+            display_node.SetVisibility2DFill(True)
+            segmentation_node.RemoveAttribute(OUTLINE_ATTRIBUTE)
+
+    def _apply_surface(self, segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
+        """It is only made, and kept up to date, where it is wanted: each update costs time."""
+        segmentation = segmentation_node.GetSegmentation()
+        if self.surface and not segmentation.ContainsRepresentation(CLOSED_SURFACE):
             segmentation_node.CreateClosedSurfaceRepresentation()
-        else:
-            segmentation_node.RemoveClosedSurfaceRepresentation()
+            segmentation_node.SetAttribute(SURFACE_ATTRIBUTE, "on")
+        elif not self.surface and segmentation_node.GetAttribute(SURFACE_ATTRIBUTE):
+            # Not where the user has made our surfaces the source since, in Segmentations: all else is made from them.
+            if segmentation.GetSourceRepresentationName() != CLOSED_SURFACE:
+                segmentation_node.RemoveClosedSurfaceRepresentation()
+            segmentation_node.RemoveAttribute(SURFACE_ATTRIBUTE)
 
 
 class ChangeView:

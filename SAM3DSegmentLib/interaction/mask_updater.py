@@ -41,6 +41,7 @@ class Updated:
         device: that answered.
         limited: whether the object goes on where the mask ends.
         needless: whether the user has just made a click where the mask was right already.
+        converted: whether the segment was brought to the volume's voxels for it, and lost by that.
     """
 
     tumour: Tumour
@@ -49,6 +50,7 @@ class Updated:
     device: str
     limited: bool
     needless: bool
+    converted: bool
 
 
 class MaskUpdater:
@@ -127,7 +129,8 @@ class MaskUpdater:
         self.forget(tumour)
         target, clicks = tumour.target, tumour.history.clicks
         if not any(click.include for click in clicks):
-            self._writer.write_mask(target.segmentation_node, target.segment_id, target.volume_node, *empty_mask())
+            if target.mask()[1].size:  # Else voxels beyond the volume, which no click has made, would go.
+                self._writer.write_mask(target.segmentation_node, target.segment_id, target.volume_node, *empty_mask())
             remove_provenance(target.segmentation_node, target.segment_id)
             tumour.written()
             tumour.unmeasured = False
@@ -205,7 +208,7 @@ class MaskUpdater:
             self._changes.show(target.volume_node, target.mask(), (prediction.box, prediction.mask))
         node, segment_id = target.segmentation_node, target.segment_id
         recorded = read_provenance(node, segment_id)
-        self._writer.write_mask(node, segment_id, target.volume_node, prediction.box, prediction.mask)
+        converted = self._writer.write_mask(node, segment_id, target.volume_node, prediction.box, prediction.mask)
         written, start = tumour.written(), start_digest(job.start)
         record = Provenance(
             job.clicks,
@@ -222,4 +225,4 @@ class MaskUpdater:
         seconds = time.perf_counter() - job.submitted
         answered = [known.clicks for known in (recorded, job.start) if known]
         needless = prediction.needless and job.clicks[:-1] in answered
-        return Updated(tumour, answer.measurement, seconds, answer.device, prediction.limited, needless)
+        return Updated(tumour, answer.measurement, seconds, answer.device, prediction.limited, needless, converted)

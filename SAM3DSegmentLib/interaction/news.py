@@ -12,6 +12,7 @@ from SAM3DSegmentLib.interaction.tumour import Tumour
 CPU = "cpu"
 TOO_LARGE = "The object is too large for the model: the mask ends before it does."
 NEEDLESS = "The mask is right at this click already, so nothing changed: click where it is wrong."
+CONVERTED = "The segment was brought to the scan's voxels: finer detail, and what lay beyond the scan, is gone."
 LEFT_THE_GPU = "The GPU's memory did not suffice: this network now runs on the CPU, which is slower."
 
 
@@ -28,6 +29,8 @@ def status_after(status: Status, news: Ready | Updated | Failure, shown: Tumour 
         return status
     if news.device == CPU and status.device not in ("", CPU):
         status = replace(status, message=LEFT_THE_GPU, failed=False)
+    elif news.converted:
+        status = replace(status, message=CONVERTED, failed=False)
     elif news.limited:
         status = replace(status, message=TOO_LARGE, failed=False)
     elif news.needless and not status.failed:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import slicer
 
-from SAM3DSegmentLib.clicks import Click
+from SAM3DSegmentLib.clicks import Click, ClickHistory
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import UserError
 from SAM3DSegmentLib.interaction import tumour_table
@@ -23,7 +24,7 @@ from SAM3DSegmentLib.scene.click_nodes import ClickLists, remove_pointed_click
 from SAM3DSegmentLib.scene.export import export_segmentation
 from SAM3DSegmentLib.scene.placement import is_placing, start_placing, stop_placing
 from SAM3DSegmentLib.scene.removal import remove_node
-from SAM3DSegmentLib.scene.segments import ensure_labelmaps, remove_segment
+from SAM3DSegmentLib.scene.segments import complete_segmentation, remove_segment
 
 
 class Session:
@@ -98,8 +99,8 @@ class Session:
         self._forget_what_is_gone()
         self._leave_tumour()
         self.segmentation_node = segmentation_node
-        if segmentation_node and self.volume_node:
-            ensure_labelmaps(segmentation_node, self.volume_node)
+        if segmentation_node:
+            complete_segmentation(segmentation_node)
         ids = tumour_table.segment_ids(segmentation_node)
         if ids and self.volume_node:
             self.open_tumour(ids[-1])
@@ -170,22 +171,19 @@ class Session:
 
     def undo(self) -> None:
         """Take the last change of clicks back; without one, what was painted stays."""
-        if self.tumour and self.tumour.history.can_undo and self._keeps_painted(self.tumour):
-            self.tumour.history.undo()
-            self._show_and_update(self.tumour)
+        if self.tumour and self.tumour.history.can_undo:
+            self._edit(self.tumour, ClickHistory.undo)
 
     def redo(self) -> None:
         """Make the last change that was taken back again."""
-        if self.tumour and self.tumour.history.can_redo and self._keeps_painted(self.tumour):
-            self.tumour.history.redo()
-            self._show_and_update(self.tumour)
+        if self.tumour and self.tumour.history.can_redo:
+            self._edit(self.tumour, ClickHistory.redo)
 
     def remove_last(self) -> None:
         """Remove the newest click."""
         newest = len(self.clicks) - 1
-        if self.tumour and self.clicks and self._keeps_painted(self.tumour):
-            self.tumour.history.remove(newest)
-            self._show_and_update(self.tumour)
+        if self.tumour and self.clicks:
+            self._edit(self.tumour, lambda history: history.remove(newest))
 
     def remove_pointed(self) -> None:
         """Remove the click under the mouse, if it is on one."""
@@ -194,9 +192,8 @@ class Session:
 
     def clear(self) -> None:
         """Remove every click of the present tumour, and its mask with them."""
-        if self.tumour and self.clicks and self._keeps_painted(self.tumour):
-            self.tumour.history.change(())
-            self._show_and_update(self.tumour)
+        if self.tumour and self.clicks:
+            self._edit(self.tumour, lambda history: history.change(()))
 
     def cancel(self) -> bool:
         """Call the running evaluation off, if there is one; clicks and mask stay as they are."""
@@ -206,7 +203,7 @@ class Session:
         return cancelled
 
     def set_display(self, display: Display) -> None:
-        """Show tumours and clicks that way, and further ones too."""
+        """Show tumours and clicks that way, and further ones too; what was shown by other means stays."""
         self.display = display
         self._updater.changes_shown = display.changes
         if not display.changes:
@@ -233,7 +230,7 @@ class Session:
         if self._tumours.waits:
             self._leave_tumour()
         node = self._made
-        if self.tumour and node is self.segmentation_node and self.tumour.untouched():
+        if self.tumour and node is self.segmentation_node and self.tumour.is_for_nothing():
             self.remove_tumour()
             if not tumour_table.segment_ids(node):
                 self.segmentation_node = self._made = None
@@ -307,16 +304,14 @@ class Session:
         else:
             self._update()
 
-    def _keeps_painted(self, tumour: Tumour) -> bool:
-        """Whether undo or redo will bring back what was painted; where they could not, the user is told why."""
+    def _edit(self, tumour: Tumour, change: Callable[[ClickHistory], None]) -> None:
+        """Change its clicks; where undo or redo could not bring back what was painted, the user is told why instead."""
         try:
             tumour.keep_painted(self._updater.volume(tumour.target.volume_node))
         except UserError as error:
             self.say(str(error), failed=True)
-            return False
-        return True
-
-    def _show_and_update(self, tumour: Tumour) -> None:
+            return
+        change(tumour.history)
         tumour.show_clicks()
         self._update()
 

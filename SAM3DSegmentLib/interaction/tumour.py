@@ -196,3 +196,7 @@ class Tumour:
     def untouched(self) -> bool:
         """Whether there is neither click nor voxel."""
         return not self.history.clicks and not self.target.mask()[1].size
+
+    def is_for_nothing(self) -> bool:
+        """Whether nothing is lost with it: neither is there anything, nor can undo or redo bring anything back."""
+        return self.untouched() and not self.history.can_undo and not self.history.can_redo

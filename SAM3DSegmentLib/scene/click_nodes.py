@@ -152,6 +152,8 @@ def remove_pointed_click(lists: ClickLists) -> None:
         display = node.GetDisplayNode()
         if display.GetActiveComponentType() == display.ComponentControlPoint:
             node.RemoveNthControlPoint(display.GetActiveComponentIndex())
+            # The view looks for what is under the mouse only when it moves: the next point would take the index over.
+            display.SetActiveComponent(display.ComponentNone, -1)
 
 
 def remove_click_lists(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> None:

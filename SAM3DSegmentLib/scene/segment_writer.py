@@ -7,7 +7,14 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.util.vtkConstants import VTK_UNSIGNED_CHAR
 
 from SAM3DSegmentLib.geometry import BoolArray, Box, trim
-from SAM3DSegmentLib.scene.segments import NOTHING, give_own_layer, lies_on_grid, read_mask
+from SAM3DSegmentLib.scene.segments import (
+    NOTHING,
+    give_own_layer,
+    lies_on_grid,
+    make_labelmaps_the_source,
+    read_mask,
+    read_mask_on_own_grid,
+)
 from SAM3DSegmentLib.scene.volumes import ijk_to_ras, transform_between
 
 
@@ -29,25 +36,32 @@ class SegmentWriter:
         volume_node: slicer.vtkMRMLVolumeNode,
         box: Box,
         mask: BoolArray,
-    ) -> None:
-        """Make the segment equal to a mask on the volume's grid; an empty mask clears it.
+    ) -> bool:
+        """Make the segment equal to a mask on the volume's grid; an empty mask clears it, also beyond the volume.
 
+        A mask that is there already is not written: finer voxels and those beyond the volume only go for a change.
         The segment gets a layer of its own: what the write costs depends on its size, not on where the others lie.
 
         Args:
             box: voxels (K, J, I) of the volume around the mask, within its extent.
             mask: [k, j, i] of the box; the segment ends outside it.
+
+        Returns:
+            Whether the change cost more than it shows: surfaces, another voxel size, voxels beyond the volume.
         """
         wanted = trim(box, mask)
-        on_grid = lies_on_grid(segmentation_node, segment_id, volume_node)
         current = read_mask(segmentation_node, segment_id, volume_node)
         removed, added = _difference(current, wanted), _difference(wanted, current)
-        if on_grid and not removed[1].size and not added[1].size:
-            return
+        on_grid = lies_on_grid(segmentation_node, segment_id, volume_node)
+        if not removed[1].size and not added[1].size and (on_grid or wanted[1].size):
+            return False
+        converted = make_labelmaps_the_source(segmentation_node)
         give_own_layer(segmentation_node, segment_id)
         logic = self._logic_for(segmentation_node)
         logic.SaveStateForUndo()
         if not on_grid:
+            # A grid that differs by whole voxels, as in files that other programs cropped, costs nothing.
+            converted |= read_mask_on_own_grid(segmentation_node, segment_id)[1].sum() != current[1].sum()
             segmentation_node.GetSegmentation().ClearSegment(segment_id)
             removed, added = NOTHING, wanted
         # Not `ModificationModeSet`: it takes the layer's grid for the modifier's, which differ in loaded segmentations.
@@ -56,6 +70,7 @@ class SegmentWriter:
                 modifier = _modifier_labelmap(segmentation_node, volume_node, change_box, change)
                 extent = modifier.GetExtent()
                 logic.ModifySegmentByLabelmap(segmentation_node, segment_id, modifier, mode, extent, False, False)
+        return bool(converted)
 
     def undo(self) -> None:
         """Take the last write back, as Slicer's segment editor does; nothing happens where there is none."""

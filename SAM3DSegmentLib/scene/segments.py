@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import slicer
 from vtkmodules.util.numpy_support import vtk_to_numpy
@@ -18,6 +21,7 @@ TUMOUR = (
 """Slicer's terminology entry for SNOMED "Neoplasm, Primary"."""
 
 BINARY_LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+CLOSED_SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
 NOTHING: tuple[Box, BoolArray] = (slice(0, 0), slice(0, 0), slice(0, 0)), np.zeros((0, 0, 0), bool)
 """The box and the mask of an empty segment."""
@@ -31,6 +35,13 @@ def create_segmentation(volume_node: slicer.vtkMRMLVolumeNode, name: str) -> sli
     segmentation_node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     return segmentation_node
+
+
+def complete_segmentation(segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Give a segmentation that a script or another program made what clicks need; what it shows and holds stays."""
+    segmentation_node.CreateDefaultDisplayNodes()
+    if not segmentation_node.GetSegmentation().GetNumberOfSegments():
+        segmentation_node.GetSegmentation().SetSourceRepresentationName(BINARY_LABELMAP)
 
 
 def add_segment(segmentation_node: slicer.vtkMRMLSegmentationNode, name: str, color: Point) -> str:
@@ -56,11 +67,15 @@ def read_mask(
 ) -> tuple[Box, BoolArray]:
     """Where a segment is, on the volume's grid.
 
-    A segment that was made on another grid, or lies under another parent transform, is resampled (nearest voxel).
+    A segment that was made on another grid, or lies under another parent transform, is resampled (nearest voxel). Of
+    segments that are surfaces only, as from an RT structure set, labelmaps are made; the surfaces stay their source.
 
     Returns:
         The smallest box of voxels (K, J, I) around the segment and the mask within it; empty for an empty segment.
     """
+    if not segmentation_node.GetSegmentation().GetSegment(segment_id).GetRepresentation(BINARY_LABELMAP):
+        segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+        segmentation_node.CreateBinaryLabelmapRepresentation()
     labelmap = slicer.vtkOrientedImageData()
     segmentation_node.GetBinaryLabelmapRepresentation(segment_id, labelmap)
     if not labelmap.IsEmpty() and not _has_grid(labelmap, segmentation_node, volume_node):
@@ -87,22 +102,34 @@ def give_own_layer(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id
     segmentation = segmentation_node.GetSegmentation()
     if len(segmentation.GetSegmentIDsForLayer(segmentation.GetLayerIndex(segment_id))) < 2:
         return
-    segmentation.SeparateSegmentLabelmap(segment_id)
-    labelmap, extent = segmentation.GetSegment(segment_id).GetRepresentation(BINARY_LABELMAP), [0] * 6
-    if slicer.vtkOrientedImageDataResample.CalculateEffectiveExtent(labelmap, extent):
-        labelmap.Crop(extent)
+    with _surfaces_kept(segmentation_node):
+        segmentation.SeparateSegmentLabelmap(segment_id)
+        labelmap, extent = segmentation.GetSegment(segment_id).GetRepresentation(BINARY_LABELMAP), [0] * 6
+        if slicer.vtkOrientedImageDataResample.CalculateEffectiveExtent(labelmap, extent):
+            labelmap.Crop(extent)
 
 
-def ensure_labelmaps(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode) -> None:
-    """Make labelmaps, which clicks can change, of segments that are surfaces only, as from an RT structure set.
+def make_labelmaps_the_source(segmentation_node: slicer.vtkMRMLSegmentationNode) -> bool:
+    """Keep the segments as the labelmaps that `read_mask` made; surfaces are made from them from then on.
 
-    They take the volume's grid; the surfaces are made from them from then on.
+    Returns:
+        Whether the source was another.
     """
     segmentation = segmentation_node.GetSegmentation()
-    if segmentation.GetNumberOfSegments() and not segmentation.ContainsRepresentation(BINARY_LABELMAP):
-        segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-        segmentation_node.CreateBinaryLabelmapRepresentation()
+    if segmentation.GetSourceRepresentationName() == BINARY_LABELMAP:
+        return False
+    with _surfaces_kept(segmentation_node):
         segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
+    return True
+
+
+@contextmanager
+def _surfaces_kept(segmentation_node: slicer.vtkMRMLSegmentationNode) -> Iterator[None]:
+    """A change of what all segments are made from drops their surfaces, which may be shown: make them anew."""
+    had_surfaces = segmentation_node.GetSegmentation().ContainsRepresentation(CLOSED_SURFACE)
+    yield
+    if had_surfaces:
+        segmentation_node.CreateClosedSurfaceRepresentation()
 
 
 def lies_on_grid(

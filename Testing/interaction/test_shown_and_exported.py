@@ -13,7 +13,7 @@ from SAM3DSegmentLib.interaction.news import NEEDLESS, status_after
 from SAM3DSegmentLib.interaction.session import Session
 from SAM3DSegmentLib.interaction.status import Status
 from SAM3DSegmentLib.scene.segment_writer import SegmentWriter
-from SAM3DSegmentLib.scene.segments import create_segmentation, read_mask
+from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation, read_mask
 from Testing.interaction.helpers import SHAPE, FakeEngine, click, click_two_tumours, clicked, mask, paint, settle
 from Testing.scene_helpers import node_ids, save_and_reopen
 
@@ -36,6 +36,48 @@ def test_display_applies_to_clicks_outline_and_surface(session):
     session.set_display(Display())
     assert display.GetVisibility2DFill()
     assert not session.segmentation_node.GetSegmentation().ContainsRepresentation("Closed surface")
+
+
+def choose_shown_elsewhere(session):
+    """Its segmentation, chosen again after the user showed it as a surface and as outlines in Slicer's own modules."""
+    clicked(session)
+    node = session.segmentation_node
+    node.CreateClosedSurfaceRepresentation()
+    node.GetDisplayNode().SetVisibility2DFill(False)
+    session.choose_segmentation(None)
+    session.choose_segmentation(node)
+    return node
+
+
+def test_what_the_user_shows_by_other_means_is_neither_hidden_nor_removed(session):
+    node = choose_shown_elsewhere(session)
+    for display in (Display(), Display(outline_only=True, surface=True), Display(clicks=False)):
+        session.set_display(display)
+        assert not node.GetDisplayNode().GetVisibility2DFill()
+        assert node.GetSegmentation().ContainsRepresentation("Closed surface")
+
+
+def test_what_is_wanted_is_shown_of_each_segmentation_that_is_chosen_and_no_longer_after(session, volume):
+    clicked(session)
+    first, other = session.segmentation_node, create_segmentation(volume, "other")
+    add_segment(other, "Empty", (1, 0, 0))
+    session.set_display(Display(outline_only=True, surface=True))
+    session.choose_segmentation(other)
+    assert not other.GetDisplayNode().GetVisibility2DFill()
+    assert other.GetSegmentation().ContainsRepresentation("Closed surface")
+    session.set_display(Display())
+    session.choose_segmentation(first)
+    for node in (first, other):
+        assert node.GetDisplayNode().GetVisibility2DFill()
+        assert not node.GetSegmentation().ContainsRepresentation("Closed surface")
+
+
+def test_a_surface_that_the_user_made_the_source_of_its_segments_is_not_removed(session):
+    before = clicked(session)
+    session.set_display(Display(surface=True))
+    session.segmentation_node.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    session.set_display(Display())
+    assert 0.9 < mask(session).sum() / before.sum() < 1.1
 
 
 def test_what_the_last_click_changed_is_shown_and_leaves_no_trace(session, scene):
@@ -135,7 +177,9 @@ def test_a_painted_tumour_whose_scan_lost_its_voxels_is_a_failure_that_is_told(s
 
 def test_word_of_a_needless_click_hides_no_failure(session):
     clicked(session)
-    news = Updated(session.tumour, session.status.measurement, 0.1, "cpu", limited=False, needless=True)
+    news = Updated(
+        session.tumour, session.status.measurement, 0.1, "cpu", limited=False, needless=True, converted=False
+    )
     assert status_after(Status(), news, session.tumour).message == NEEDLESS
     failed = Status("The other model is damaged.", failed=True)
     assert status_after(failed, news, session.tumour).message == failed.message

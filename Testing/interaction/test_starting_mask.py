@@ -10,10 +10,11 @@ import slicer.util
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.headless import HeadlessSession
+from SAM3DSegmentLib.interaction.news import CONVERTED
 from SAM3DSegmentLib.scene.export import export_segmentation
 from SAM3DSegmentLib.scene.provenance import mask_digest, read_provenance
 from SAM3DSegmentLib.scene.segmentation_file import load_segmentation
-from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation
+from SAM3DSegmentLib.scene.segments import CLOSED_SURFACE, add_segment, create_segmentation
 from SAM3DSegmentLib.scene.volumes import volume_from_node
 from SAM3DSegmentLib.start import seed_clicks
 from Testing.doubles import BrightnessDecoder
@@ -232,15 +233,65 @@ def test_each_part_of_a_painted_mask_gets_its_own_click_in_it(volume, scene):
     assert len(seeds) == 2 and all(painted[tall.index(seed.ras)] for seed in seeds)
 
 
-def test_segments_that_are_surfaces_only_can_be_clicked_on(session):
-    clicked(session)
-    node, before = session.segmentation_node, mask(session)
+def test_exclude_clicks_alone_take_no_voxels_that_lie_beyond_the_scan(session, volume):
+    start_empty(session)
+    paint(session, (slice(12, 18), slice(16, 24), slice(16, 24)), np.ones((6, 8, 8), bool))
+    place_of_scan = volume.GetOrigin()
+    volume.SetOrigin(500, 500, 500)
+    settle(session)
+    click(session, "left", include=False)
+    settle(session)
+    assert len(session.clicks) == 1 and not mask(session).any()
+    volume.SetOrigin(*place_of_scan)
+    assert mask(session).sum() == 6 * 8 * 8
+
+
+def choose_surfaces(session) -> np.ndarray:
+    """A tumour as a program that knows surfaces only would bring it, chosen; its mask before."""
+    before, node = clicked(session), session.segmentation_node
     node.CreateClosedSurfaceRepresentation()
-    node.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    node.GetSegmentation().SetSourceRepresentationName(CLOSED_SURFACE)
     node.RemoveBinaryLabelmapRepresentation()
     session.choose_segmentation(None)
     session.choose_segmentation(node)
+    return before
+
+
+def test_segments_that_are_surfaces_only_can_be_clicked_on(session):
+    before = choose_surfaces(session)
     assert 0.9 < mask(session).sum() / before.sum() < 1.1
-    click(session, "left", offset=(1, 0, 0))
+    click(session, "left", include=False, offset=(0, 5, 0))
     settle(session)
     assert overlap(mask(session), "left") > 0.8 and not session.status.failed
+    assert session.status.message == CONVERTED
+    assert session.segmentation_node.GetSegmentation().ContainsRepresentation(CLOSED_SURFACE), "it is shown in 3D still"
+
+
+def test_choosing_surfaces_and_clicking_where_they_are_right_leaves_them_as_they_are(session):
+    choose_surfaces(session)
+    segmentation = session.segmentation_node.GetSegmentation()
+    surface = segmentation.GetSegment(session.tumour.target.segment_id).GetRepresentation(CLOSED_SURFACE)
+    click(session, "left", offset=(0, 1, 0))
+    settle(session)
+    session.poll()
+    assert "where it is wrong" in session.status.message
+    assert segmentation.GetSourceRepresentationName() == CLOSED_SURFACE
+    assert segmentation.GetSegment(session.tumour.target.segment_id).GetRepresentation(CLOSED_SURFACE) is surface
+
+
+def test_surfaces_that_were_chosen_are_exported_as_a_segmentation_file(session, scene, tmp_path):
+    choose_surfaces(session)
+    before = mask(session)
+    session.export(tmp_path / "tumour.seg.nrrd")
+    session.choose_segmentation(load_segmentation(scene, tmp_path / "tumour.seg.nrrd"))
+    assert np.array_equal(mask(session), before)
+
+
+@pytest.mark.parametrize("source", ["Binary labelmap", CLOSED_SURFACE])
+def test_an_empty_segmentation_that_a_script_made_can_be_clicked_on(session, scene, source):
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "by script")
+    node.GetSegmentation().SetSourceRepresentationName(source)
+    session.choose_segmentation(node)
+    session.place(include=True)
+    assert overlap(clicked(session), "left") > 0.9 and session.segmentation_node is node
+    assert session.status.message == "" and node.GetDisplayNode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from SAM3DSegmentLib.interaction import tumour_table
 from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation
 from Testing.interaction.helpers import click, click_two_tumours, clicked, mask, overlap, settle
@@ -105,6 +107,23 @@ def test_tidy_removes_what_was_made_for_nothing_and_nothing_else(session, scene,
     session.choose_segmentation(foreign)
     session.tidy()
     assert foreign.GetScene()
+
+
+def test_tidy_keeps_what_undo_or_redo_brings_back(session):
+    before = clicked(session)
+    session.clear()
+    settle(session)
+    session.tidy()
+    session.undo()
+    settle(session)
+    assert np.array_equal(mask(session), before)
+    session.undo()
+    settle(session)
+    assert session.clicks == ()
+    session.tidy()
+    session.redo()
+    settle(session)
+    assert np.array_equal(mask(session), before)
 
 
 def test_table_operations(session):
