@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import qt
@@ -19,6 +20,9 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 POLL_MILLISECONDS = 30
+BUSY_POLL_MILLISECONDS = 10
+YIELD_SECONDS = 0.005
+"""Slicer's event loop keeps the interpreter's lock: threads run while Python code sleeps, and only then."""
 
 
 class SAM3DSegment(ScriptedLoadableModule):
@@ -253,6 +257,10 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._refresh()
 
     def _poll(self):
+        busy = self.session.busy or self._engine_panel.downloading
+        if busy:
+            time.sleep(YIELD_SECONDS)
+        self._timer.setInterval(BUSY_POLL_MILLISECONDS if busy else POLL_MILLISECONDS)
         self._engine_panel.poll()
         if self.session.poll():
             self._refresh()

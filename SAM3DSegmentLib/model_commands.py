@@ -53,17 +53,26 @@ def run_download(options: argparse.Namespace) -> None:
             f"{options.name!r} cannot be downloaded: choose {names}, or import a model from a file."
         )
 
+    shown = False
+
     def progress(done: int, total: int) -> None:
+        nonlocal shown
+        shown = True
         print(f"\r{model.title}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", end="", file=sys.stderr)
 
-    path = download_model(model, progress)
-    print(f"\n{path}", file=sys.stderr)
+    try:
+        path = download_model(model, progress)
+    finally:
+        if shown:
+            print(file=sys.stderr)
+    print(path, file=sys.stderr)
 
 
 def run_import(options: argparse.Namespace) -> None:
+    from SAM3DSegmentLib.interaction.model_check import check_loads
     from SAM3DSegmentLib.models.store import import_model
 
-    print(import_model(options.file, options.name, options.task))
+    print(import_model(options.file, options.name, options.task, check_loads))
 
 
 def run_convert(options: argparse.Namespace) -> None:

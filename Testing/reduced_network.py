@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -120,3 +123,11 @@ def sam_state(width: int = 48, depth: int = 8, head: int = 16, grid: int = 16, s
         }
     state = {f"image_encoder.{k}": 0.1 * torch.randn(s, generator=generator) for k, s in shapes.items()}
     return {**state, "mask_decoder.iou_token.weight": torch.zeros(1, 256)}
+
+
+@contextmanager
+def float32_cpu() -> Iterator[None]:
+    """A processor without instructions for bfloat16, whichever this one is: networks loaded on it are exact."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+        yield

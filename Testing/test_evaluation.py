@@ -124,6 +124,10 @@ def test_the_table_says_who_the_patients_are_where_the_names_do_not(tmp_path: Pa
         ("case\tlabel\nA\t1\n", "no column 'label_value'"),
         ("case\tlabel_value\nA\tone\n", "case A in .* no whole number"),
         ("case\tlabel_value\nA\n", "case A in .* no whole number"),
+        ("case\tlabel_value\nA\t" + 5000 * "1" + "\n", "case A in .* no whole number"),
+        ("case\tlabel\nA\t1\tsurplus\n", "no column 'label_value' .it has case, label"),
+        ("label_value\tcase\n1\n", "with the label '1' names no case"),
+        ("case\tlabel_value\n" + 200_000 * "A" + "\t1\n", "cannot be read"),
     ],
 )
 def test_table_that_cannot_be_right_is_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
@@ -133,11 +137,26 @@ def test_table_that_cannot_be_right_is_refused_by_name(tmp_path: Path, content: 
         read_structures(table)
 
 
+def test_a_table_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("\ufeffcase\tlabel_value\nA_CT\t1\n", encoding="utf-8")
+    assert read_structures(table) == [Structure("A_CT", 1, "label 1", "A")]
+
+
+def test_an_object_that_fills_the_whole_of_a_scan_is_read(data: Path) -> None:
+    write_nifti(data / "P_001_CT_label.nii.gz", np.ones_like(TARGETS["P_001_CT"], np.uint8))
+    _, reference = read_reference(data, Structure("P_001_CT", 1, "ball", "P_001"))
+    assert reference.all()
+
+
 def test_missing_table_or_scan_is_refused_by_name(data: Path) -> None:
     with pytest.raises(CaseError, match=r"absent\.tsv"):
         read_structures(data / "absent.tsv")
     with pytest.raises(ScanError, match="P_009_CT"):
         read_reference(data, Structure("P_009_CT", 1, "ball", "P_009"))
+    (data / "P_002_CT_label.nii.gz").unlink()
+    with pytest.raises(ScanError, match=r"no label map .*P_002_CT_label\.nii\.gz"):
+        read_reference(data, Structure("P_002_CT", 1, "ball", "P_002"))
 
 
 def test_label_of_another_grid_or_absent_label_is_refused_by_name(data: Path) -> None:

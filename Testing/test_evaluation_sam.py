@@ -24,6 +24,7 @@ from SAM3DSegmentLib.network.checkpoint import load_network  # noqa: E402
 from SAM3DSegmentLib.network.interface import CropClick  # noqa: E402
 from SAM3DSegmentLib.network.sam_slices import NAME, OUTSIDE_LOGIT, SamSlices, SliceEncodings, empty_sam  # noqa: E402
 from Testing.evaluation_cases import write_cases  # noqa: E402
+from Testing.reduced_network import float32_cpu  # noqa: E402
 
 CPU = torch.device("cpu")
 SIZE = 160
@@ -51,7 +52,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(checkpoint: Path) -> Any:
-    return load_network(checkpoint, CPU)
+    with float32_cpu():
+        return load_network(checkpoint, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +194,16 @@ def test_command_sets_sam_beside_the_model(blind: Path, tmp_path: Path) -> None:
     assert main(["evaluate", *where, "--clicks", "1", "--seeds", "0", "--device", "cpu", "--sam", str(blind)]) == 0
     summary = json.loads((data / "out" / "summary.json").read_text())
     assert [method["method"] for method in summary["methods"]] == ["compact", NAME]
+
+
+def test_sam_that_is_not_there_is_refused_before_the_model_is_evaluated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_cases(tmp_path)
+    where = ["--data", str(data), "--cases", str(data / "cases.tsv"), "--out", str(data / "out")]
+    assert main(["evaluate", *where, "--device", "cpu", "--sam", str(tmp_path / "missing.pth")]) == 2
+    assert "missing.pth" in capsys.readouterr().err
+    assert not (data / "out").exists()
 
 
 def test_engine_serves_sam_and_the_answer_keeps_the_promises(blind: Path) -> None:

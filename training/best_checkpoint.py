@@ -14,17 +14,16 @@ from SAM3DSegmentLib.network.sam_adapter import SamAdapter
 from training.adapters import ADAPTATIONS, merged
 from training.configuration import Configuration
 from training.export import BEST_FILE, read_metadata
-from training.initial import STORED
 
 
 def save_start(network: SamAdapter, folder: Path) -> str:
     """Write SAM's weights as the run starts with them; their SHA-256.
 
     Raises:
-        CheckpointError: a weight is too large for half precision.
+        CheckpointError: a weight is not finite.
         ExportError: the folder cannot be written.
     """
-    return save_backbone(network, folder, STORED).stem
+    return save_backbone(network, folder).stem
 
 
 def frozen_of_run(sha256: str, folder: Path, network: SamAdapter) -> dict[str, Tensor]:
@@ -45,17 +44,17 @@ def save_best(network: SamAdapter, metadata: Metadata, backbone_sha256: str, con
         backbone_sha256: of the weights that the run started with.
 
     Raises:
-        CheckpointError: a weight is too large for half precision.
+        CheckpointError: a weight is not finite.
         ExportError: the folder cannot be written.
     """
     folder, path = configuration.out, configuration.out / BEST_FILE
     if not ADAPTATIONS[configuration.adapter].changes_sam:
-        save_adapter(network, metadata, backbone_sha256, path, STORED)
+        save_adapter(network, metadata, backbone_sha256, path)
         return
     before = read_metadata(path).backbone_sha256 if path.is_file() else None
     plain = merged(network)
-    now = save_backbone(plain, folder, STORED).stem
-    save_adapter(plain, metadata, now, path, STORED)
+    now = save_backbone(plain, folder).stem
+    save_adapter(plain, metadata, now, path)
     still_needed = {now, backbone_sha256, *(backbone_of(file) for file in folder.glob("*.safetensors"))}
     if before and before not in still_needed:
         (folder / f"{before}.safetensors").unlink(missing_ok=True)

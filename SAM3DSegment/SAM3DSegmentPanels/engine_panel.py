@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SAM3DSegmentLib.errors import UserError
+from SAM3DSegmentLib.interaction.model_check import check_loads
 from SAM3DSegmentLib.interaction.model_choice import FROZEN_WEIGHTS, model_choices, name_of_file
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT
 from SAM3DSegmentLib.models.store import delete_model, import_model, models_folder
@@ -66,6 +69,10 @@ class EnginePanel:
     def remote_command(self) -> tuple[str, ...]:
         """That starts the engine elsewhere; empty for this computer."""
         return self._command if DEVICES[self._ui.deviceComboBox.currentIndex] == "remote" else ()
+
+    @property
+    def downloading(self) -> bool:
+        return self._download is not None
 
     def poll(self) -> None:
         """Show how far a download is, and what became of it."""
@@ -148,7 +155,7 @@ class EnginePanel:
             return
         task = self._ui.taskComboBox.currentText if self._ui.taskComboBox.currentIndex else None
         try:
-            path = import_model(Path(file), task=task)
+            path = import_model(Path(file), task=task, check=check_in_slicers_python)
         except UserError as error:
             self._tell(str(error), True)
             return
@@ -172,6 +179,11 @@ class EnginePanel:
 
     def _keep_setting(self, name: str, value: str) -> None:
         qt.QSettings().setValue(SETTINGS + name, value)
+
+
+def check_in_slicers_python(checkpoint: Path) -> None:
+    """See `check_loads`; the application's own executable would open a second application."""
+    check_loads(checkpoint, (shutil.which("PythonSlicer") or sys.executable, "-m", "SAM3DSegmentLib.engine"))
 
 
 def split_command(text: str) -> tuple[str, ...] | None:

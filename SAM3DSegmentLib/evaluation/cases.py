@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,14 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from SAM3DSegmentLib.errors import CaseError
+from SAM3DSegmentLib.errors import CaseError, ScanError
 from SAM3DSegmentLib.geometry import BoolArray, Volume
 from SAM3DSegmentLib.models.store import sha256_of
-from SAM3DSegmentLib.scan import read_scan
+from SAM3DSegmentLib.scan import read_any, read_scan
 
 MODALITY = re.compile(r"_(CT|MR|PT|PET|US)(_.*)?$")
 TUMOUR = re.compile(r"tumou?r|sarcoma|gtv|cancer|carcinoma|lesion|metasta", re.IGNORECASE)
 OEDEMA = re.compile(r"o?edema", re.IGNORECASE)
+LABEL = re.compile(r"\d{1,18}")
+"""Voxels hold no longer number."""
+
 TUMOURS, OTHERS = "tumours", "others"
 SAME_GRID_MM = 1e-2
 """Image and label may differ by so much in their matrices: rounding in the header."""
@@ -42,26 +46,30 @@ def read_structures(table: Path, label_column: str = "label_value") -> list[Stru
     """The rows of a table separated by tabs: the columns `case` and `label_column`, `structure` and `patient` if there.
 
     Raises:
-        CaseError: the table is missing, lacks a column, lists nothing, or a label is no whole number.
+        CaseError: the table is missing, lacks a column or a case, lists nothing, or a label is no whole number.
     """
     try:
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError) as error:
+        # Spreadsheets begin the file with a byte order mark.
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter="\t")
+            rows, columns = list(reader), reader.fieldnames or ()
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CaseError(
             f"The table of cases {table} cannot be read: give a file of columns separated by tabs."
         ) from error
     if not rows:
         raise CaseError(f"The table {table} lists no case: add a header line and one line for each structure.")
     for column in ("case", label_column):
-        if column not in rows[0]:
+        if column not in columns:
             raise CaseError(
-                f"The table {table} has no column {column!r} (it has {', '.join(rows[0])}): add or name it."
+                f"The table {table} has no column {column!r} (it has {', '.join(columns)}): add or name it."
             )
     structures = []
     for row in rows:
         case, label = row["case"], row[label_column]
-        if not label or not label.isdecimal():
+        if not case:
+            raise CaseError(f"A line of {table} with the label {label!r} names no case: add it.")
+        if not label or not LABEL.fullmatch(label):
             raise CaseError(f"The label {label!r} of case {case} in {table} is no whole number: correct it.")
         name, patient = row.get("structure") or f"label {label}", row.get("patient") or patient_of(case)
         structures.append(Structure(case, int(label), name, patient))
@@ -107,7 +115,12 @@ def pair_of(folder: Path, case: str) -> list[Path]:
 @lru_cache(maxsize=1)
 def read_pair(folder: Path, case: str) -> tuple[Volume, Volume]:
     """Scan and label map of a case; the last one is kept, as the structures of one case follow each other."""
-    image, labels = (read_scan(path) for path in pair_of(folder, case))
+    image_path, label_path = pair_of(folder, case)
+    image = read_scan(image_path)
+    if not os.access(label_path, os.R_OK):
+        raise ScanError(f"There is no label map {label_path} that you may read: add it, or correct the table.")
+    # Not `read_scan`, which refuses a file of one value: an object may fill the whole of a cropped scan.
+    labels = read_any(label_path)
     same_matrix = np.allclose(image.ijk_to_ras, labels.ijk_to_ras, atol=SAME_GRID_MM)
     if image.voxels.shape != labels.voxels.shape or not same_matrix:
         raise CaseError(f"Image and label of case {case} lie on different grids: resample the label to the image.")

@@ -55,11 +55,15 @@ def run(options: argparse.Namespace) -> None:
     from SAM3DSegmentLib.evaluation.rivals import RIVALS
     from SAM3DSegmentLib.evaluation.run import Contender, Plan, finished, run_share
     from SAM3DSegmentLib.evaluation.share import Share
+    from SAM3DSegmentLib.models.store import find_model
 
     paper = options.protocol == PAPER_PROTOCOL
     users = (PAPER,) if paper else (CENTRE, *(User(NOISY, seed) for seed in range(options.seeds)))
     method = one_crop_method if paper else segmenter_method
     structures = tuple(read_structures(options.cases, options.label_column))
+    if options.sam:
+        # Its turn comes last, after hours where there are many cases.
+        find_model(options.sam)
     plan = Plan(options.data, structures, users, options.clicks, options.out)
     share = Share.from_environment()
     with Engine(options.model, options.device) as engine:

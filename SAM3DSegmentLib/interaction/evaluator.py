@@ -89,7 +89,13 @@ class Evaluator:
         self._wanted: tuple[str, str] | None = None
         self._has_model = False
         self._closed = False
+        self._resting = False
         threading.Thread(target=self._run, name="SAM3DSegment evaluator", daemon=True).start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it loads a model, or has a job."""
+        return bool(self._waiting or self._wanted) or not self._resting
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -165,7 +171,9 @@ class Evaluator:
         with self._wake:
             self._running = None
             while not self._waiting and not self._wanted and not self._closed:
+                self._resting = True
                 self._wake.wait()
+            self._resting = False
             if self._closed:
                 return None
             if self._wanted:

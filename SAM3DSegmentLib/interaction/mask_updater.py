@@ -73,6 +73,11 @@ class MaskUpdater:
     def has_engine(self) -> bool:
         return self._evaluator is not None
 
+    @property
+    def busy(self) -> bool:
+        """Whether the engine loads a model, or works on an answer."""
+        return self._evaluator is not None and self._evaluator.busy
+
     def use_engine(self, engine: Engine | None) -> None:
         """Answer by this engine from now on, also what has no answer yet, and end the one before.
 

@@ -10,7 +10,7 @@ from SAM3DSegmentLib.models.catalogue import CATALOGUE, Model
 from SAM3DSegmentLib.models.header import SHARED_BACKBONE
 from SAM3DSegmentLib.models.store import StoredModel, list_models
 
-FROZEN_WEIGHTS = "These are frozen weights that models stand on: such a model can be loaded now."
+FROZEN_WEIGHTS = "These are frozen weights that models stand on: such a model can be imported now."
 
 
 @dataclass(frozen=True)

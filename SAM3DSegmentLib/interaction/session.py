@@ -69,6 +69,11 @@ class Session:
         return self._updater.has_engine
 
     @property
+    def busy(self) -> bool:
+        """Whether the engine loads a model, or works on an answer."""
+        return self._updater.busy
+
+    @property
     def engine_wanted(self) -> bool:
         """Whether clicks of the present tumour wait for an engine."""
         return bool(self.tumour and self._updater.waits(self.tumour))

@@ -1,4 +1,4 @@
-"""Whether a checkpoint file is whole and holds tensors alone, told without the libraries that read its weights."""
+"""Whether a checkpoint file is whole, holds tensors alone and says of what, told without the libraries that read it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from SAM3DSegmentLib.errors import CheckpointError
-from SAM3DSegmentLib.models.header import read_header
+from SAM3DSegmentLib.models.header import SHARED_BACKBONE, architecture_of, read_header
 
 PICKLE = "/data.pkl"
 """In an archive that PyTorch wrote: the containers and the tensors' shapes; their numbers are members of their own."""
@@ -23,6 +23,9 @@ PLAIN_GLOBAL = re.compile(
     r"|torch\.storage (Typed|Untyped)Storage"
 )
 """Module and name of what a state of tensors is put together from."""
+
+SAM_KEY = "image_encoder.pos_embed"
+"""In SAM's own weights, of every size; a 3DSAM-adapter checkpoint calls it otherwise."""
 
 NAMING_OPCODES = ("GLOBAL", "INST")
 HIDING_OPCODES = ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4")
@@ -54,6 +57,29 @@ def check_whole(file: Path) -> None:
         raise CheckpointError(f"{file} is truncated or no checkpoint: download it again; the models are as before.")
 
 
+def check_described(file: Path, name: str, digest: str) -> None:
+    """Refuse a `.safetensors` that is neither the frozen weights that it is called nor says which network it holds.
+
+    Args:
+        name: under which it is to be kept.
+        digest: its SHA-256.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    if SHARED_BACKBONE.fullmatch(name):
+        if name != digest:
+            raise CheckpointError(
+                f"{file} is not the frozen weights of that name, or it is damaged (SHA-256 {digest}): download it "
+                "again; the models are as before."
+            )
+    elif architecture_of(file) is None:
+        raise CheckpointError(
+            f"{file} does not say which network it holds: choose a checkpoint of SAM3DSegment, or convert a published "
+            "one first; the models are as before."
+        )
+
+
 def safetensors_are_whole(file: Path) -> bool:
     """Whether the tensors that the header names end where the file does."""
     try:
@@ -81,6 +107,16 @@ def archive_is_whole(file: Path) -> bool:
     except ARCHIVE_FAULTS:
         return False
     return bool(pickles)
+
+
+def holds_sam(file: Path) -> bool:
+    """Whether an archive that PyTorch wrote holds SAM's own weights, by a key of theirs; nothing is unpickled."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            pickles = [archive.read(member) for member in archive.infolist() if member.filename.endswith(PICKLE)]
+        return any(argument == SAM_KEY for pickle in pickles for _, argument, _ in pickletools.genops(pickle))
+    except ARCHIVE_FAULTS:
+        return False
 
 
 def check_plain(pickle: bytes, file: Path) -> None:

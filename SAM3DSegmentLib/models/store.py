@@ -7,29 +7,27 @@ cannot say what it was trained for (a published `.pth`) lies a JSON file of the 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from SAM3DSegmentLib.errors import CheckpointError, ModelStoreError, UnknownModelError
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT, TASKS, Model
 from SAM3DSegmentLib.models.header import SHARED_BACKBONE, backbone_of
-from SAM3DSegmentLib.models.integrity import check_whole
+from SAM3DSegmentLib.models.integrity import check_described, check_whole, holds_sam
+from SAM3DSegmentLib.models.staging import BLOCK_BYTES, check_staged, copy_whole, staging_in, write_whole
 
 FOLDER_VARIABLE = "SAM3DSEGMENT_MODELS"
 SUFFIXES = (".safetensors", ".pth")
 """Of checkpoints; where a model is there in both formats the earlier suffix wins."""
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-BLOCK_BYTES = 1 << 20
 PACKAGE = Path(__file__).resolve().parents[1]
 BUNDLE_FOLDERS = (PACKAGE.parent / "Resources" / "models", PACKAGE / "Resources" / "models")
 """Where the bundled checkpoint lies: in a checkout or a Slicer extension, and in an installed package."""
@@ -126,23 +124,28 @@ def task_of(path: Path) -> Model | None:
         raise CheckpointError(f"{beside} names no known task: import the model {path.stem} again.") from error
 
 
-def import_model(file: Path, name: str | None = None, task: str | None = None) -> Path:
+def import_model(
+    file: Path, name: str | None = None, task: str | None = None, check: Callable[[Path], None] | None = None
+) -> Path:
     """Copy a checkpoint into the models folder and return its path there; a model of that name is replaced.
 
     A file of frozen weights that the checkpoint stands on comes with it, where it lies beside the checkpoint; a damaged
-    one in the models folder is replaced.
+    one in the models folder is replaced. What is refused leaves every model as it was.
 
     Args:
-        file: a `.safetensors` file, or a published checkpoint of any suffix.
+        file: a `.safetensors` file, or a published checkpoint or SAM's own of any suffix.
         name: under which it is kept; by default the catalogue's for a file of known checksum, the task, or the file's.
         task: "kits", "lits", "pancreas" or "colon" for a published 3DSAM-adapter checkpoint.
+        check: called with a copy of the checkpoint, beside which lies what it stands on, before it is taken; not for a
+            file of known checksum. Raises a `UserError` that names that copy.
 
     Raises:
         UnknownModelError: there is no such file or task.
         CheckpointError: the file is truncated, no checkpoint or more than plain tensors, its checksum is not that of
-            the model of this name, or the frozen weights beside it are damaged.
-        ModelStoreError: the name cannot be used, the task is missing, the file cannot be read, or the folder cannot be
-            written.
+            the model of this name, it does not say what it holds, or the frozen weights beside it are damaged.
+        ModelStoreError: the name cannot be used, the task is missing or senseless, the file cannot be read, or the
+            folder cannot be written.
+        UserError: what `check` says, of the user's own file.
     """
     with _reading(file):
         if not file.is_file():
@@ -155,24 +158,30 @@ def import_model(file: Path, name: str | None = None, task: str | None = None) -
     known = CATALOGUE.get(name)
     if known and known.sha256 not in (None, digest):
         raise CheckpointError(f"{file} is not {known.title}, or it is damaged (SHA-256 {digest}): download it again.")
+    is_proven = known is not None and known.sha256 is not None
     task = task or (name if name in TASKS else None)
     suffix = ".safetensors" if file.suffix == ".safetensors" else ".pth"
-    if suffix == ".pth" and task is None and known is None:
-        raise ModelStoreError(f"{file.name} does not say what it was trained for: name its task ({', '.join(TASKS)}).")
     folder = models_folder()
     with _reading(file):
-        if known is None or known.sha256 is None:
+        if not is_proven:
             check_whole(file)
+        if suffix == ".safetensors":
+            check_described(file, name, digest)
+        else:
+            _check_task(file, task, is_proven)
         backbone = _backbone_to_bring(file, folder)
     target = folder / (known.file_name if known and known.file_name.endswith(suffix) else name + suffix)
-    with _touching(target):
-        folder.mkdir(parents=True, exist_ok=True)
-        if backbone:
-            _copy(backbone, folder / backbone.name)
-        _copy(file, target)
+    with _touching(target), staging_in(folder) as staging:
+        parts = [copy_whole(backbone, staging / backbone.name)] if backbone else []
         if suffix == ".pth" and task:
-            with _written_beside(target.with_suffix(".json")) as beside:
-                beside.write(json.dumps({"task": task, "source": file.name, "sha256": digest}, indent=2).encode())
+            note = json.dumps({"task": task, "source": file.name, "sha256": digest}, indent=2).encode()
+            parts.append(write_whole(io.BytesIO(note), staging / target.with_suffix(".json").name))
+        # Last, so that a model is complete as soon as it is listed.
+        parts.append(copy_whole(file, staging / target.name))
+        if check and not is_proven:
+            check_staged(check, parts[-1], file, backbone_of(file))
+        for part in parts:
+            os.replace(part, folder / part.name)
         for other in SUFFIXES:
             if other != suffix:
                 (folder / (name + other)).unlink(missing_ok=True)
@@ -224,6 +233,17 @@ def _check_name(name: str) -> None:
         raise ModelStoreError(f"{name!r} cannot be a model's name: use letters, digits, '.', '_' and '-' only.")
 
 
+def _check_task(file: Path, task: str | None, is_proven: bool) -> None:
+    """Refuse a published checkpoint without its task, and SAM's own weights with one."""
+    if holds_sam(file):
+        if task:
+            raise ModelStoreError(
+                f"{file.name} holds SAM's own weights, which know no tumour: leave the task {task!r} out."
+            )
+    elif task is None and not is_proven:
+        raise ModelStoreError(f"{file.name} does not say what it was trained for: name its task ({', '.join(TASKS)}).")
+
+
 def _backbone_to_bring(file: Path, folder: Path) -> Path | None:
     """The frozen weights beside a checkpoint, where it stands on them and the folder lacks them or holds them damaged.
 
@@ -242,25 +262,6 @@ def _backbone_to_bring(file: Path, folder: Path) -> Path | None:
             "the models are as before."
         )
     return beside
-
-
-def _copy(file: Path, target: Path) -> None:
-    with file.open("rb") as source, _written_beside(target) as copy:
-        shutil.copyfileobj(source, copy, BLOCK_BYTES)
-
-
-@contextmanager
-def _written_beside(target: Path) -> Iterator[BinaryIO]:
-    """A file beside the target that takes its place in one step once it is complete, and is gone otherwise."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from SAM3DSegmentLib.errors import CheckpointError
+from SAM3DSegmentLib.errors import CheckpointError, ExportError
 from SAM3DSegmentLib.models.store import sha256_of
 from SAM3DSegmentLib.network.adapted_encoder import FEATURES, AdapterSizes
 from SAM3DSegmentLib.network.adapters import ADAPTERS
@@ -17,7 +18,7 @@ from SAM3DSegmentLib.network.backbone import frozen_tensors, is_frozen, share_ba
 from SAM3DSegmentLib.network.metadata import SAM_ADAPTER, Metadata, size
 from SAM3DSegmentLib.network.prompt_encoder import HEADS
 from SAM3DSegmentLib.network.sam_adapter import SamAdapter
-from SAM3DSegmentLib.network.tensor_files import check_tensors, shapes_of, write_safetensors
+from SAM3DSegmentLib.network.tensor_files import check_tensors, is_finite, shapes_of, shortened, write_safetensors
 
 ADDITIONS_PREFIX = "additions."
 PARTS = ("adapter", "clicks")
@@ -27,46 +28,61 @@ DEEPEST = 64
 """Blocks; the deepest ViT of SAM has half as many."""
 
 
-def save_backbone(network: SamAdapter, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
+def save_backbone(network: SamAdapter, folder: Path) -> Path:
     """Write the frozen weights as `<sha256>.safetensors` and return its path; the same weights give the same file.
 
     Raises:
-        CheckpointError: a weight is too large for `dtype`.
+        CheckpointError: a weight is not finite.
         ExportError: the folder cannot be written.
     """
-    frozen = {key: value for key, value in network.state_dict().items() if is_frozen(key)}
-    partial = folder / "backbone.partial"
-    write_safetensors(partial, {}, stored(frozen, dtype))
-    return partial.replace(folder / f"{sha256_of(partial)}.safetensors")
+    frozen = stored({key: value for key, value in network.state_dict().items() if is_frozen(key)})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Of a name of its own: another conversion may write into the same folder at the same time.
+        with tempfile.TemporaryDirectory(prefix=".backbone-", dir=folder) as own:
+            unnamed = Path(own) / "backbone.safetensors"
+            write_safetensors(unnamed, {}, frozen)
+            return unnamed.replace(folder / f"{sha256_of(unnamed)}.safetensors")
+    except OSError as error:
+        raise ExportError(
+            f"The frozen weights cannot be written into {folder} ({error.strerror}): free space or choose another "
+            "folder."
+        ) from error
 
 
-def save_adapter(
-    network: SamAdapter, metadata: Metadata, backbone_sha256: str, path: Path, dtype: torch.dtype = torch.float16
-) -> None:
+def save_adapter(network: SamAdapter, metadata: Metadata, backbone_sha256: str, path: Path) -> None:
     """Write all that is not the backbone's; additions only where the network has them.
 
     Args:
         backbone_sha256: of the file with the frozen weights, `save_backbone`'s or SAM's own.
-        dtype: float16 or bfloat16.
 
     Raises:
-        CheckpointError: a weight is too large for `dtype`.
+        CheckpointError: a weight is not finite.
         ExportError: the folder cannot be written.
     """
     trained = {key: value for key, value in network.state_dict().items() if not is_frozen(key)}
     described = replace(
         metadata, architecture=SAM_ADAPTER, sizes=asdict(network.sizes), backbone_sha256=backbone_sha256
     )
-    write_safetensors(path, described.to_header(), stored(trained, dtype))
+    write_safetensors(path, described.to_header(), stored(trained))
 
 
-def stored(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The tensors in `dtype`, all of them finite."""
-    converted = {key: value.detach().to("cpu", dtype) for key, value in tensors.items()}
-    for key, value in converted.items():
-        if not value.isfinite().all():
-            raise CheckpointError(f"{key} is too large for {dtype}: store the network as bfloat16.")
-    return converted
+def stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors in float16 where every number of them fits, else in bfloat16, which is coarser but reaches further.
+
+    Raises:
+        CheckpointError: numbers are not finite even so; it names each tensor.
+    """
+    unfit: list[str] = []
+    for dtype in (torch.float16, torch.bfloat16):
+        converted = {key: value.detach().to("cpu", dtype) for key, value in tensors.items()}
+        unfit = [key for key, value in converted.items() if not is_finite(value)]
+        if not unfit:
+            return converted
+    raise CheckpointError(
+        f"The network holds numbers that are not finite ({', '.join(shortened(unfit))}) and was not written: train it "
+        "again, or get its checkpoint from its authors again."
+    )
 
 
 def adapter_from(metadata: Metadata, tensors: dict[str, Tensor], path: Path, device: torch.device) -> SamAdapter:

@@ -47,11 +47,13 @@ def convert_published(file: Path, task: str, folder: Path, sizes: AdapterSizes =
         task: "kits", "lits", "pancreas" or "colon".
 
     Raises:
-        UnknownModelError: there is no such task.
+        UnknownModelError: there is no such task or file.
         CheckpointError: the checkpoint is damaged or another; the message names each wrong key.
         ExportError: the folder cannot be written.
     """
     metadata = published_metadata(task)
+    if not file.is_file():
+        raise UnknownModelError(f"There is no file {file}: give the path of a downloaded checkpoint.")
     network = read_published(file, sizes)
     backbone = save_backbone(network, folder)
     adapter = folder / f"{task}.safetensors"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from SAM3DSegmentLib.errors import UserError
 from SAM3DSegmentLib.interaction.background_download import BackgroundDownload
+from SAM3DSegmentLib.interaction.model_check import check_loads
 from SAM3DSegmentLib.interaction.model_choice import FROZEN_WEIGHTS, checkpoint_among, model_choices, name_of_file
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT
 from SAM3DSegmentLib.models.store import delete_model, import_model, models_folder
@@ -76,7 +77,7 @@ class ModelSection:
         """
         task = self._shown.import_task or None
         kept = await asyncio.get_running_loop().run_in_executor(
-            None, lambda: import_model(checkpoint_among(path), task=task)
+            None, lambda: import_model(checkpoint_among(path), task=task, check=check_loads)
         )
         name = name_of_file(kept)
         self._list(name or self._shown.model)

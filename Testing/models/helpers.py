@@ -23,11 +23,11 @@ def archive(content: bytes, *pickles: bytes, compression: int = zipfile.ZIP_STOR
     return file.getvalue()
 
 
-def safetensors(content: bytes, backbone: str | None = None) -> bytes:
-    """A file with one tensor of bytes, which stands on the frozen weights of that checksum."""
+def safetensors(content: bytes, **described: str) -> bytes:
+    """A file with one tensor of bytes, and what it says of itself: "architecture", "backbone_sha256"."""
     header: dict[str, object] = {"x": {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}}
-    if backbone:
-        header["__metadata__"] = {METADATA_KEY: json.dumps({"backbone_sha256": backbone})}
+    if described:
+        header["__metadata__"] = {METADATA_KEY: json.dumps(described)}
     encoded = json.dumps(header).encode()
     return len(encoded).to_bytes(8, "little") + encoded + content
 

@@ -34,7 +34,7 @@ def test_a_compact_checkpoint_of_ones_own_needs_no_sam(tmp_path: Path, nothing_i
 
 
 def test_other_checkpoints_need_what_sam_needs(tmp_path: Path, nothing_installed: None) -> None:
-    (tmp_path / "adapter.safetensors").write_bytes(safetensors(b"x", backbone="0" * 64))
+    (tmp_path / "adapter.safetensors").write_bytes(safetensors(b"x", backbone_sha256="0" * 64))
     for model in (str(tmp_path / "adapter.safetensors"), "kits", "nowhere"):
         assert missing_packages(model) == ["torch", "segment-anything", "safetensors"]
 
@@ -43,7 +43,7 @@ def test_of_a_checkpoint_and_its_frozen_weights_the_checkpoint_is_the_model(tmp_
     upload = tmp_path / "upload"
     upload.mkdir()
     adapter = upload / "liver.safetensors"
-    adapter.write_bytes(safetensors(b"x", backbone="0" * 64))
+    adapter.write_bytes(safetensors(b"x", backbone_sha256="0" * 64))
     assert checkpoint_among(adapter) == adapter
     (upload / f"{'0' * 64}.safetensors").write_bytes(safetensors(b"y"))
     assert checkpoint_among(upload) == adapter

@@ -8,12 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from SAM3DSegmentLib.cli import main
 from SAM3DSegmentLib.errors import CancelledError, ModelStoreError
 from SAM3DSegmentLib.models import download
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, SAM_VIT_B, Model
@@ -155,6 +157,22 @@ def test_offline_says_what_to_do(server: Server) -> None:
     model = replace(served(server), url="http://127.0.0.1:9/weights.pth")
     with pytest.raises(ModelStoreError, match="check the connection, or import sam_vit_b from a file"):
         download_model(model, silent, allow_loopback_http=True)
+
+
+def test_the_command_ends_the_line_of_its_progress_before_it_says_what_failed(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = served(server)
+    monkeypatch.setitem(CATALOGUE, model.name, model)
+    assert main(["models", "download", model.name]) == 2
+    assert capsys.readouterr().err.startswith("sam3dsegment: ")
+    monkeypatch.setattr(download, "download_model", partial(download_model, allow_loopback_http=True))
+    server.cuts = [300_000, 0]
+    assert main(["models", "download", model.name]) == 2
+    *shown, message = capsys.readouterr().err.splitlines()
+    assert "0 of 2 MB" in "".join(shown) and message.startswith("sam3dsegment: ")
+    assert main(["models", "download", model.name]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == str(find_model(model.name))
 
 
 def test_too_small_disk_is_noticed_before_the_download(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,10 +118,10 @@ def test_a_users_own_notes_beside_a_model_are_left_alone(folder: Path) -> None:
 
 def test_import_replaces_the_model_of_that_name_in_any_format(tmp_path: Path, checkpoint: Path) -> None:
     converted = tmp_path / "converted.safetensors"
-    converted.write_bytes(safetensors(b"converted"))
+    converted.write_bytes(safetensors(b"converted", architecture="sam-adapter"))
     import_model(checkpoint, task="kits")
     import_model(converted, name="kits")
-    assert find_model("kits").read_bytes() == safetensors(b"converted")
+    assert find_model("kits").read_bytes() == converted.read_bytes()
     import_model(checkpoint, task="kits")
     assert find_model("kits").read_bytes() == CONTENT
 
@@ -271,7 +271,7 @@ DIGEST = hashlib.sha256(FROZEN).hexdigest()
 def adapter(tmp_path: Path) -> Path:
     """A converted checkpoint, with the frozen weights that it stands on beside it."""
     path = tmp_path / "mine.safetensors"
-    path.write_bytes(safetensors(b"adapter", DIGEST))
+    path.write_bytes(safetensors(b"adapter", architecture="sam-adapter", backbone_sha256=DIGEST))
     path.with_name(f"{DIGEST}.safetensors").write_bytes(FROZEN)
     return path
 
@@ -297,6 +297,100 @@ def test_an_adapter_beside_damaged_frozen_weights_is_refused_where_they_are_need
     (folder / beside.name).write_bytes(FROZEN)
     assert import_model(adapter) == find_model("mine")
     assert (folder / beside.name).read_bytes() == FROZEN
+
+
+@pytest.mark.parametrize("kept", [None, FROZEN], ids=["brought", "there"])
+def test_a_checkpoint_is_checked_with_all_it_stands_on_before_it_is_taken(
+    adapter: Path, folder: Path, kept: bytes | None
+) -> None:
+    if kept:
+        adapter.with_name(f"{DIGEST}.safetensors").unlink()
+        folder.mkdir()
+        (folder / f"{DIGEST}.safetensors").write_bytes(kept)
+    seen: list[dict[str, bytes]] = []
+
+    def check(staged: Path) -> None:
+        assert staged.name == "mine.safetensors" and "mine" not in [model.name for model in list_models()]
+        seen.append({path.name: path.read_bytes() for path in staged.parent.iterdir()})
+
+    assert import_model(adapter, check=check) == find_model("mine")
+    assert seen == [{"mine.safetensors": adapter.read_bytes(), f"{DIGEST}.safetensors": FROZEN}]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == seen[0]
+
+
+def test_frozen_weights_are_copied_to_be_checked_where_the_file_system_has_no_links(
+    adapter: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_model(adapter)
+    adapter.with_name(f"{DIGEST}.safetensors").unlink()
+    monkeypatch.setattr(store.os, "link", lambda *names: full_disk(0))
+    seen: list[str] = []
+    import_model(adapter, check=lambda staged: seen.extend(path.name for path in staged.parent.iterdir()))
+    assert f"{DIGEST}.safetensors" in seen
+
+
+def test_a_model_whose_successor_fails_the_check_stays_and_the_users_own_file_is_named(
+    adapter: Path, checkpoint: Path, folder: Path
+) -> None:
+    import_model(checkpoint, name="mine", task="lits")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def check(staged: Path) -> None:
+        raise CheckpointError(f"{staged} is damaged, and {staged.parent} holds nothing better.")
+
+    for file, task in ((adapter, None), (checkpoint, "kits")):
+        with pytest.raises(CheckpointError, match=f"^{file} is damaged, and {folder} holds nothing better.$"):
+            import_model(file, "mine", task, check)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_file_of_known_checksum_needs_no_check(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CATALOGUE, "sam_vit_b", replace(SAM_VIT_B, sha256=hashlib.sha256(CONTENT).hexdigest()))
+    import_model(checkpoint, check=lambda staged: pytest.fail("it was checked"))
+
+
+def test_tensors_that_say_nothing_of_themselves_do_not_take_the_place_of_a_model(tmp_path: Path, adapter: Path) -> None:
+    import_model(adapter)
+    (tmp_path / "ones.safetensors").write_bytes(safetensors(b"ones"))
+    with pytest.raises(CheckpointError, match=r"ones\.safetensors does not say which network it holds"):
+        import_model(tmp_path / "ones.safetensors", name="mine")
+    assert find_model("mine").read_bytes() == adapter.read_bytes()
+
+
+def test_frozen_weights_are_imported_under_their_checksum_alone(tmp_path: Path, folder: Path) -> None:
+    frozen = tmp_path / f"{DIGEST}.safetensors"
+    frozen.write_bytes(FROZEN)
+    import_model(frozen)
+    with pytest.raises(CheckpointError, match="does not say which network"):
+        import_model(frozen, name="mine")
+    frozen.write_bytes(safetensors(b"other weights"))
+    with pytest.raises(CheckpointError, match="not the frozen weights of that name"):
+        import_model(frozen)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {frozen.name: FROZEN}
+
+
+SAM_STATE = archive(b"", pickle.dumps({"image_encoder.pos_embed": 0, "mask_decoder.iou_token.weight": 0}, protocol=2))
+
+
+@pytest.mark.parametrize("name", [None, "large"])
+def test_sams_own_weights_of_any_size_need_no_task(tmp_path: Path, folder: Path, name: str | None) -> None:
+    large = tmp_path / "sam_vit_l_0b3195.pth"
+    large.write_bytes(SAM_STATE)
+    assert import_model(large, name) == find_model(name or large.stem)
+    assert [path.read_bytes() for path in folder.iterdir()] == [SAM_STATE]
+    with pytest.raises(ModelStoreError, match="SAM's own weights, which know no tumour"):
+        import_model(large, task="kits")
+
+
+def test_sams_own_weights_come_to_the_check_of_a_model_that_stands_on_them(tmp_path: Path, folder: Path) -> None:
+    large, adapter = tmp_path / "sam_vit_l_0b3195.pth", tmp_path / "mine.safetensors"
+    large.write_bytes(SAM_STATE)
+    standing_on = hashlib.sha256(SAM_STATE).hexdigest()
+    adapter.write_bytes(safetensors(b"adapter", architecture="sam-adapter", backbone_sha256=standing_on))
+    import_model(large)
+    seen: list[str] = []
+    import_model(adapter, check=lambda staged: seen.extend(path.name for path in staged.parent.iterdir()))
+    assert sorted(seen) == [adapter.name, large.name]
 
 
 def test_full_disk_during_import_keeps_the_earlier_model(

@@ -29,6 +29,9 @@ class KeptEngine(Engine):
         """That of no other engine: several sessions share this one, and none may have it load another model."""
         return ("kept", str(time.monotonic_ns()))
 
+    def give_up(self) -> None:
+        """Not for good: the next test's session goes on with it."""
+
     def close(self) -> None:
         if not self._loaded:
             super().close()

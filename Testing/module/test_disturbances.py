@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from SAM3DSegmentLib.scene.segments import remove_segment
 from SAM3DSegmentLib.scene.volumes import add_volume
 from Testing.module.helpers import (
     LESION,
+    OTHER_LESION,
     click,
     overlap,
     process,
@@ -47,6 +49,22 @@ def test_progress_and_cancel_show_while_an_evaluation_takes_long(
     process(0.1)
     assert widget.ui.progressBar.isHidden() and "Cancelled" in widget.ui.messageLabel.text
     assert len(widget.session.clicks) == 1
+
+
+def test_the_engines_threads_get_the_interpreter_while_there_is_work(
+    module: ModuleType, widget: Any, phantom: Phantom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmented(widget, phantom)
+    given: list[float] = []
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=given.append))
+    wait(lambda: not widget.session.busy)
+    widget._poll()
+    assert not given and widget._timer.interval == module.POLL_MILLISECONDS
+    click(widget, phantom.lesions[OTHER_LESION].click)
+    widget._poll()
+    assert widget.session.busy
+    widget._poll()
+    assert given and widget._timer.interval == module.BUSY_POLL_MILLISECONDS
 
 
 @pytest.mark.parametrize("what", ["segment", "segmentation", "volume", "scene"])

@@ -22,6 +22,7 @@ import slicer.util
 
 from SAM3DSegmentLib.interaction import background_download
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, Model
+from SAM3DSegmentLib.network.convert import convert_published
 from SAM3DSegmentLib.phantom import Phantom
 from Testing.models.helpers import safetensors
 from Testing.module.helpers import (
@@ -37,7 +38,7 @@ from Testing.module.helpers import (
 )
 from Testing.pythonqt import application
 from Testing.pythonqt.objects import QtModule
-from Testing.reduced_network import random_network, write_published
+from Testing.reduced_network import SIZES, random_network, write_published
 
 
 def test_missing_packages_are_asked_for_once_at_the_first_click(
@@ -172,21 +173,27 @@ def test_frozen_weights_that_are_imported_are_no_model_to_choose(widget: Any, tm
     assert (tmp_path / "models" / frozen.name).is_file()
 
 
-def test_a_published_checkpoint_is_imported_with_its_task_or_refused_in_one_sentence(
+def test_a_checkpoint_is_imported_with_its_task_and_one_that_makes_no_network_is_refused_in_one_sentence(
     widget: Any, tmp_path: Path
 ) -> None:
-    """Of the reduced size, as the paper's authors save it: the panel keeps it, whatever the engine makes of it."""
+    """As the paper's authors save it the reduced network has the wrong shapes; converted it says its own."""
     ui = widget.ui
     published = write_published(random_network(), tmp_path / "liver_tumour.pth")
-    QtModule.QFileDialog.answers.append(str(published))
+    converted, _ = convert_published(published, "kits", tmp_path / "converted", SIZES)
     ui.taskComboBox.currentIndex = 1
+    QtModule.QFileDialog.answers.append(str(converted))
     ui.importButton.click()
     assert ui.modelComboBox.currentData == ui.taskComboBox.currentText and ui.deleteModelButton.enabled
+    wait(lambda: "CPU" in ui.figuresLabel.text or "CUDA" in ui.figuresLabel.text)
     (tmp_path / "cut.pth").write_bytes(published.read_bytes()[:1000])
-    QtModule.QFileDialog.answers.append(str(tmp_path / "cut.pth"))
-    ui.importButton.click()
-    wait(lambda: widget.session.status.failed)
-    assert "truncated" in ui.messageLabel.text and "\n" not in ui.messageLabel.text
+    before = sorted((tmp_path / "models").iterdir())
+    for file, reason in ((published, "misshapen"), (tmp_path / "cut.pth", "truncated")):
+        QtModule.QFileDialog.answers.append(str(file))
+        ui.importButton.click()
+        wait(lambda file=file: widget.session.status.failed and str(file) in ui.messageLabel.text)
+        assert reason in ui.messageLabel.text and "\n" not in ui.messageLabel.text
+        assert sorted((tmp_path / "models").iterdir()) == before
+    assert ui.modelComboBox.currentData == ui.taskComboBox.currentText
 
 
 def test_device_and_remote_command_are_remembered(widget: Any, module: ModuleType, phantom: Phantom) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from Testing.models.helpers import safetensors
 from Testing.viewer.process import BallScan, ViewerProcess
 
 WEB_SOCKET = {
@@ -128,6 +129,13 @@ def test_a_damaged_upload_is_a_sentence_not_a_crash(friend: Visitor) -> None:
     answer = friend.upload("scan.nrrd", b"NRRD0004\ntype: float\n")
     assert answer.status == 400
     assert json.loads(answer.read())["error"]
+
+
+def test_an_imported_file_that_makes_no_network_is_refused(friend: Visitor, models: Path) -> None:
+    answer = friend.upload("odd.safetensors", safetensors(b"odd", architecture="compact"), route="/import")
+    assert answer.status == 400
+    assert "odd.safetensors is damaged" in json.loads(answer.read())["error"]
+    assert not list(models.iterdir())
 
 
 def test_an_export_that_was_never_made_is_not_found(friend: Visitor) -> None:

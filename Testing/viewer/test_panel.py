@@ -9,7 +9,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from Testing.test_scan import VOXELS, write_series
 from Testing.viewer.process import ROOT, BallScan, ViewerProcess
@@ -126,9 +129,13 @@ def test_an_imported_model_segments_and_is_deleted(ball: User, models: Path, tmp
 
 def test_a_file_that_is_no_model_is_refused_and_the_panel_stays_usable(ball: User, tmp_path: Path) -> None:
     (tmp_path / "note.pth").write_bytes(b"no checkpoint")
+    tensors, described = load_file(COMPACT), safe_open(COMPACT, framework="np").metadata()
+    tensors["head.bias"][:] = np.nan
+    save_file(tensors, tmp_path / "spoilt.safetensors", described)
     ball.unfold("Model")
-    ball.page.locator("input[type=file]").nth(2).set_input_files(tmp_path / "note.pth")
-    sync_api.expect(ball.page.locator(".v-snackbar__content")).to_contain_text("name its task", timeout=MILLISECONDS)
+    for name, reason in (("note.pth", "no checkpoint"), ("spoilt.safetensors", "head.bias")):
+        ball.page.locator("input[type=file]").nth(2).set_input_files(tmp_path / name)
+        sync_api.expect(ball.page.locator(".v-snackbar__content")).to_contain_text(reason, timeout=MILLISECONDS)
     sync_api.expect(ball.page.get_by_role("button", name="Phantom")).to_be_enabled(timeout=MILLISECONDS)
     assert ball.viewer.ask("engine")[0] == "compact"
 
