@@ -38,8 +38,11 @@ QUEUE_SECONDS = 24 * 3600.0
 """The patience with a command of the user's own until its first message: Slurm may let it wait for a GPU."""
 
 POLL_SECONDS = 0.05
-CANCEL_SECONDS = 10.0
-"""How long a cancelled engine may go on before it is killed: a block of ViT-B takes seconds on a CPU."""
+CANCEL_SECONDS = 1.0
+"""How long a cancelled request may go on before its engine is killed."""
+
+STEP_SECONDS = 10.0
+"""The same once the engine works on it: a block of ViT-B takes seconds on a CPU, and the model would be lost."""
 
 CropClicks = Sequence[tuple[Point, bool]]
 """Positions (d, h, w) in voxels of the crop, and whether they include."""
@@ -250,13 +253,14 @@ class Engine:
         asked_at = time.monotonic()
         patience = max(self._patience, least_patience)
         cancelled_at: float | None = None
+        grace = CANCEL_SECONDS
         while True:
             if self._given_up.is_set():
                 raise CancelledError
             if cancelled and cancelled.is_set() and cancelled_at is None:
                 process.send(Message("cancel", {"request": number}))
                 cancelled_at = time.monotonic()
-            if cancelled_at and time.monotonic() - cancelled_at > CANCEL_SECONDS:
+            if cancelled_at and time.monotonic() - cancelled_at > grace:
                 self.close()
                 raise CancelledError
             message = process.receive(POLL_SECONDS)
@@ -267,6 +271,7 @@ class Engine:
             if message.fields.get("request") != number:
                 continue
             if message.kind == "progress":
+                grace = STEP_SECONDS
                 fraction = fraction_of(message)
                 if progress:
                     progress(fraction)

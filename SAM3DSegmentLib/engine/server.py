@@ -177,6 +177,7 @@ class Server:
         missing = [key for key in wanted if key not in self._arrays]
         if missing:
             return Message("missing", {"keys": missing})
+        progress(0.0)
         if request.crop not in self._encodings:
             crop = self._arrays[request.crop].astype(np.float32)
             self._encodings.keep(request.crop, network.encode(crop, progress))
