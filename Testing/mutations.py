@@ -89,7 +89,7 @@ def original_checkpoint() -> bytes:
     torch.manual_seed(0)
     metadata = Metadata("tiny", "1", "any", CropStatistics(), (1.0, 2.0), signed=True, antialias=True)
     path = Path(sys.argv[4]) / "tiny.safetensors"
-    save_compact(CompactNetwork((8, 8)), metadata, path)
+    save_compact(CompactNetwork((8, 8), (1, 1)), metadata, path)
     return path.read_bytes()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,27 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from SAM3DSegmentLib.errors import CheckpointError, UnknownModelError
+from SAM3DSegmentLib.cli import main
+from SAM3DSegmentLib.errors import CheckpointError, ExportError, UnknownModelError
 from SAM3DSegmentLib.intensity import CropStatistics, FixedWindow
 from SAM3DSegmentLib.models.store import sha256_of
-from SAM3DSegmentLib.network.adapter_checkpoint import adapter_from, save_adapter
+from SAM3DSegmentLib.network import adapter_checkpoint
+from SAM3DSegmentLib.network.adapter_checkpoint import adapter_from, save_adapter, save_backbone
 from SAM3DSegmentLib.network.backbone import is_frozen
 from SAM3DSegmentLib.network.checkpoint import load_network
 from SAM3DSegmentLib.network.compact import CompactNetwork
 from SAM3DSegmentLib.network.compact_predictor import save_compact
-from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE, network_inputs
+from SAM3DSegmentLib.network.compact_prompt import CROP_SIZE, network_inputs, weight_of_the_new
 from SAM3DSegmentLib.network.convert import convert_published
 from SAM3DSegmentLib.network.interface import CropClick
 from SAM3DSegmentLib.network.metadata import METADATA_KEY, Metadata
 from SAM3DSegmentLib.network.published import read_published
 from SAM3DSegmentLib.network.sam_adapter import SamAdapter
 from SAM3DSegmentLib.network.sam_weights import read_sam, sizes_of, untrained_network
-from SAM3DSegmentLib.network.tensor_files import read_safetensors
+from SAM3DSegmentLib.network.tensor_files import read_safetensors, write_safetensors
 from Testing.reduced_network import (
     SIZES,
+    float32_cpu,
     ignore,
     published_content,
     random_crop,
@@ -73,13 +75,13 @@ def converted(tmp_path: Path) -> Path:
 def compact(tmp_path: Path) -> Path:
     path = tmp_path / "compact.safetensors"
     torch.manual_seed(0)
-    save_compact(CompactNetwork((16, 24)), DESCRIPTION, path)
+    save_compact(CompactNetwork((16, 24), (1, 2)), DESCRIPTION, path)
     return path
 
 
 def test_a_compact_network_answers_after_loading_as_before_saving(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = CompactNetwork((16, 24)).eval()
+    network = CompactNetwork((16, 24), (1, 2)).eval()
     path = tmp_path / "compact.safetensors"
     save_compact(network, DESCRIPTION, path)
     loaded = load_network(path, CPU)
@@ -95,9 +97,10 @@ def test_a_compact_network_answers_after_loading_as_before_saving(tmp_path: Path
         )
     assert (logits - expected).abs().max() <= 1e-4
     later = loaded.decode(encoding, CLICKS, crop, ignore)
-    far, near = (0, 0, 0), tuple(round(c) for c in CLICKS[-1].position)
+    near = tuple(round(c) for c in CLICKS[-1].position)
     assert later[near].item() == pytest.approx(corrected[near].item(), abs=1e-3)
-    assert later[far].item() == pytest.approx((corrected[far] + crop[far]).item() / 2, abs=1e-2)
+    weight = torch.from_numpy(weight_of_the_new(CLICKS[-1].position, CROP_SIZE))
+    assert (later - torch.lerp(crop, corrected, weight)).abs().max() <= 1e-4
     assert loaded.specification.sha256 == sha256_of(path)
     assert loaded.specification.spacings == (0.75, 1.5)
     assert loaded.specification.signed and loaded.specification.antialias
@@ -105,7 +108,8 @@ def test_a_compact_network_answers_after_loading_as_before_saving(tmp_path: Path
 
 
 def test_a_converted_checkpoint_gives_the_published_numbers(converted: Path) -> None:
-    loaded = load_network(converted, CPU)
+    with float32_cpu():
+        loaded = load_network(converted, CPU)
     published = random_network()
     with torch.no_grad():
         encoding = published.encode(random_crop(), 8, ignore)
@@ -265,8 +269,10 @@ def test_a_published_checkpoint_without_its_task_is_refused(tmp_path: Path) -> N
     "change",
     [
         {"architecture": "transformer"},
-        {"sizes": {"widths": [10**9]}},
-        {"sizes": {"widths": [12, 20]}},
+        {"sizes": {"widths": [10**9], "blocks": [1]}},
+        {"sizes": {"widths": [12, 20], "blocks": [1, 1]}},
+        {"sizes": {"widths": [16, 24], "blocks": [1, 10**4]}},
+        {"sizes": {"widths": [16, 24], "blocks": [1]}},
         {"sizes": {"widths": "many"}},
         {"sizes": {}},
         {"sizes": None},
@@ -324,9 +330,59 @@ def test_weights_that_are_not_finite_are_refused(compact: Path) -> None:
         load_network(compact, CPU)
 
 
-def test_a_weight_too_large_for_half_precision_is_not_stored_as_infinity(tmp_path: Path) -> None:
+def test_weights_too_large_for_float16_are_stored_as_bfloat16(tmp_path: Path) -> None:
     network = random_network()
     with torch.no_grad():
         network.decoder.cls.get_parameter("0.weight")[0] = 1e6
-    with pytest.raises(CheckpointError, match=r"decoder\.cls\.0\.weight"):
-        save_adapter(network, replace(DESCRIPTION, signed=False), "0" * 64, tmp_path / "large.safetensors")
+    path = tmp_path / "models" / "large.safetensors"
+    save_adapter(network, DESCRIPTION, save_backbone(network, path.parent).stem, path)
+    assert {value.dtype for value in load_file(path).values()} == {torch.bfloat16}
+    stored = load_reduced(path).decoder.cls.get_parameter("0.weight")
+    assert torch.allclose(stored, network.decoder.cls.get_parameter("0.weight"), rtol=2**-8)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path, value: float) -> None:
+    network = random_network()
+    with torch.no_grad():
+        network.decoder.cls.get_parameter("0.weight")[0] = value
+        network.encoder.get_parameter("blocks.1.mlp.lin1.weight")[0] = value
+    with pytest.raises(CheckpointError, match=r"not finite \(decoder\.cls\.0\.weight\)"):
+        save_adapter(network, DESCRIPTION, "0" * 64, tmp_path / "large.safetensors")
+    with pytest.raises(CheckpointError, match=r"not finite \(encoder\.blocks\.1\.mlp\.lin1\.weight\)"):
+        save_backbone(network, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_conversions_into_one_folder_do_not_write_into_each_others_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = random_network(), random_network(seed=5)
+    written: list[Path] = []
+
+    def write_while_another_does(*arguments: Any) -> None:
+        write_safetensors(*arguments)
+        if not written:
+            written.append(arguments[0])
+            written.append(save_backbone(second, tmp_path))
+
+    monkeypatch.setattr(adapter_checkpoint, "write_safetensors", write_while_another_does)
+    path = save_backbone(first, tmp_path)
+    assert sorted(file.stem for file in tmp_path.iterdir()) == sorted((path.stem, written[1].stem))
+    assert all(sha256_of(file) == file.stem for file in tmp_path.iterdir())
+
+
+def test_frozen_weights_that_cannot_take_their_name_are_told_of_in_one_sentence(tmp_path: Path) -> None:
+    network = random_network()
+    path = save_backbone(network, tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ExportError, match=f"cannot be written into {tmp_path}"):
+        save_backbone(network, tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_conversion_of_a_file_that_is_not_there_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--task", "kits", "--out", str(tmp_path / "out")]
+    assert main(["models", "convert", str(tmp_path / "missing.pth"), *where]) == 2
+    assert f"There is no file {tmp_path / 'missing.pth'}" in capsys.readouterr().err

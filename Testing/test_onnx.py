@@ -127,7 +127,7 @@ def test_a_model_without_a_graph_says_that_it_needs_torch(bundle: Path, tmp_path
 def test_a_checkpoint_without_a_graph_runs_under_torch(tmp_path: Path, crop: Float32Array) -> None:
     mine = tmp_path / "mine.safetensors"
     header, _ = read_safetensors(BUNDLED)
-    save_compact(CompactNetwork((8, 16)), Metadata.from_header(header, str(BUNDLED)), mine)
+    save_compact(CompactNetwork((8, 16), (1, 2)), Metadata.from_header(header, str(BUNDLED)), mine)
     network = open_network(mine, "cpu")
     assert isinstance(network, TorchNetwork)
     assert network.decode(network.encode(crop, ignore), CLICKS, None, ignore).shape == crop.shape
@@ -202,7 +202,7 @@ def test_an_exported_graph_answers_like_its_checkpoint(tmp_path: Path, crop: Flo
     checkpoint = tmp_path / "small.safetensors"
     torch.manual_seed(0)
     header, _ = read_safetensors(BUNDLED)
-    save_compact(CompactNetwork((8, 16)), Metadata.from_header(header, str(BUNDLED)), checkpoint)
+    save_compact(CompactNetwork((8, 16), (1, 2)), Metadata.from_header(header, str(BUNDLED)), checkpoint)
     command = [sys.executable, "-m", "training.export_onnx", str(checkpoint)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     network = open_network(checkpoint, "cpu")

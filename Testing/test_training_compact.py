@@ -50,7 +50,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "EARLY_SIZE", SMALL)
     monkeypatch.setattr(samples, "CROP_SIZE", SMALL)
     monkeypatch.setattr(train, "VALIDATION_CROPS", 2)
-    monkeypatch.setattr(train, "CompactNetwork", lambda: CompactNetwork((8, 16)))
+    monkeypatch.setattr(train, "CompactNetwork", lambda: CompactNetwork((8, 16), (1, 2)))
 
 
 def configuration(scans: Path, out: Path, **changes: Any) -> Configuration:
@@ -175,14 +175,14 @@ def test_a_damaged_or_foreign_checkpoint_to_start_from_is_refused(scans: Path, s
     described = Metadata("wide", "1", "?", CropStatistics(), (1.0,), signed=True, antialias=True)
     with pytest.raises(CheckpointError, match=r"start\.safetensors"):
         train.run(run)
-    save_compact(CompactNetwork((8, 16)), described, file)
+    save_compact(CompactNetwork((8, 16), (1, 2)), described, file)
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="truncated or damaged"):
         train.run(run)
     save_file({"x": torch.zeros(1)}, file)
     with pytest.raises(CheckpointError, match="no SAM3DSegment checkpoint"):
         train.run(run)
-    save_compact(CompactNetwork((16, 32)), described, file)
+    save_compact(CompactNetwork((16, 32), (1, 2)), described, file)
     with pytest.raises(CheckpointError, match="does not fit the network"):
         train.run(run)
 
@@ -196,7 +196,7 @@ def test_a_run_does_not_go_on_with_other_scans_or_from_another_checkpoint(
     with pytest.raises(ConfigurationError, match="holds a run with source: "):
         train.Trainer(replace(run, source=tmp_path), ALONE, 6).resume()
     described = Metadata("first", "1", "?", CropStatistics(), (1.0,), signed=True, antialias=True)
-    save_compact(CompactNetwork((8, 16)), described, tmp_path / "first.safetensors")
+    save_compact(CompactNetwork((8, 16), (1, 2)), described, tmp_path / "first.safetensors")
     with pytest.raises(ConfigurationError, match="holds a run with backbone: None"):
         train.Trainer(replace(run, backbone=tmp_path / "first.safetensors"), ALONE, 6).resume()
     train.Trainer(replace(run, credit="", version=9), ALONE, 6).resume()
@@ -244,7 +244,7 @@ def test_a_first_click_in_the_middle_of_the_crop_is_made_only_where_the_target_i
 
 def test_the_network_in_training_sees_the_previous_answers_that_the_product_makes() -> None:
     torch.manual_seed(0)
-    network = CompactNetwork((8, 16)).eval()
+    network = CompactNetwork((8, 16), (1, 2)).eval()
     image = torch.from_numpy(gaussian_filter(np.random.default_rng(0).standard_normal((SMALL,) * 3), 2)).float()
     image /= image.std()
     target = (image > 0.5)[None, None]
@@ -291,7 +291,7 @@ def test_the_engine_takes_what_a_run_saved(scans: Path, small: None, tmp_path: P
 
 def test_a_checkpoint_says_what_it_learned_from_and_claims_no_more(small: None, tmp_path: Path) -> None:
     before = Metadata("first", "7", "?", CropStatistics(), (1.0,), True, True, training_data="scans of Anna")
-    save_compact(CompactNetwork((8, 16)), before, tmp_path / "first.safetensors")
+    save_compact(CompactNetwork((8, 16), (1, 2)), before, tmp_path / "first.safetensors")
     cases = [SourceCase(name, name[:1], tmp_path, tmp_path) for name in ("A_CT", "A_MR", "B_CT")]
     changes = {"credit": None, "licence": None, "version": 1, "backbone": str(tmp_path / "first.safetensors")}
     run = configuration(tmp_path, tmp_path / "run", **changes)

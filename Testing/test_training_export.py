@@ -116,7 +116,7 @@ def test_backbone_that_a_hostile_header_names_by_a_path_is_not_deleted(models: P
 
 
 def test_compact_network_is_exported_without_a_backbone(tmp_path: Path, models: Path) -> None:
-    save_compact(CompactNetwork((8, 16)), TRAINED, tmp_path / BEST_FILE)
+    save_compact(CompactNetwork((8, 16), (1, 2)), TRAINED, tmp_path / BEST_FILE)
     assert export(tmp_path, "--out", str(models / "lumps.safetensors")) == 0
     assert [path.name for path in models.iterdir()] == ["lumps.safetensors"]
 

@@ -19,9 +19,9 @@ def test_each_variant_gets_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = [
-        Variant("early", lambda: CompactNetwork((8, 16))),
-        Variant("late", lambda: LateFusion((8, 16))),
-        Variant("synthetic", lambda: CompactNetwork((8, 16)), Mixture(0, 0, 0)),
+        Variant("early", lambda: CompactNetwork((8, 16), (1, 2))),
+        Variant("late", lambda: LateFusion((8, 16), (1, 2))),
+        Variant("synthetic", lambda: CompactNetwork((8, 16), (1, 2)), Mixture(0, 0, 0)),
     ]
     monkeypatch.setattr(variants, "VARIANTS", small)
     monkeypatch.setattr(variants, "CROP_SIZE", SMALL)
@@ -37,7 +37,7 @@ def test_each_variant_gets_a_row(
 
 
 def test_the_levels_of_a_late_fusion_see_the_image_alone() -> None:
-    network = LateFusion((8, 16)).eval()
+    network = LateFusion((8, 16), (1, 2)).eval()
     seen: list[torch.Tensor] = []
     network.stem.register_forward_hook(lambda module, inputs, output: seen.append(output))
     image, empty = torch.randn(1, 1, SMALL, SMALL, SMALL), torch.zeros(1, 1, SMALL, SMALL, SMALL)

@@ -6,6 +6,8 @@ batch, [D, C, H, W], and a 3x3x3 convolution reads each slice with its two neigh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,15 +25,22 @@ class PlanarNetwork(nn.Module):
     def forward(self, image: Tensor, include: Tensor, exclude: Tensor, previous: Tensor, reach: Tensor) -> Tensor:
         network = self.network
         x = network.channels(image, include, exclude, previous, reach)[0].transpose(0, 1)
-        x = block(convolution(x, network.stem), network.encoder[0])
+        x = level(convolution(x, network.stem), network.encoder[0])
         skips = []
         for down, coarser in zip(network.down, network.encoder[1:], strict=True):
             skips.append(x)
-            x = block(halving(x, down), coarser)
+            x = level(halving(x, down), coarser)
         for up, finer, skip in reversed(list(zip(network.up, network.decoder, skips, strict=True))):
             narrow = F.conv2d(x, up.weight[:, :, 0], up.bias)
             x = block(doubled(narrow) + skip, finer)
         return unfold(convolution(x, network.head).transpose(0, 1)[None])
+
+
+def level(x: Tensor, of: Iterable[ResidualBlock]) -> Tensor:
+    """The blocks of a level, one after another, on [D, C, H, W]."""
+    for each in of:
+        x = block(x, each)
+    return x
 
 
 def block(x: Tensor, of: ResidualBlock) -> Tensor:

@@ -12,6 +12,11 @@ from SAM3DSegmentLib.network.reach import REACH_CHANNELS
 
 INPUT_CHANNELS = 6
 PREVIOUS_LIMIT = 4.0
+WIDTHS = (32, 64, 128, 192)
+"""Channels of each level, the finest first."""
+
+BLOCKS = (1, 2, 2, 1)
+"""Residual blocks of each level on the way down; on the way up there is one. The middle levels cost the least time."""
 
 
 class ResidualBlock(nn.Module):
@@ -38,10 +43,13 @@ class CompactNetwork(nn.Module):
     `reach`, which say what is connected with the clicks, join them there.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 192)) -> None:
+    def __init__(self, widths: tuple[int, ...] = WIDTHS, blocks: tuple[int, ...] = BLOCKS) -> None:
         super().__init__()
         self.stem = nn.Conv3d(8 * INPUT_CHANNELS + REACH_CHANNELS, widths[0], 3, padding=1, bias=False)
-        self.encoder = nn.ModuleList(ResidualBlock(w) for w in widths)
+        self.encoder = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+            for width, count in zip(widths, blocks, strict=True)
+        )
         self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
@@ -63,9 +71,9 @@ class CompactNetwork(nn.Module):
         """Down to the coarsest level and back: [B, C, S/2, S/2, S/2] to the same, C the first of the widths."""
         x = self.encoder[0](x)
         skips = []
-        for down, block in zip(self.down, self.encoder[1:], strict=True):
+        for down, level in zip(self.down, self.encoder[1:], strict=True):
             skips.append(x)
-            x = block(down(x))
+            x = level(down(x))
         for up, block, skip in reversed(list(zip(self.up, self.decoder, skips, strict=True))):
             x = block(F.interpolate(up(x), scale_factor=2.0, mode="nearest") + skip)
         return x

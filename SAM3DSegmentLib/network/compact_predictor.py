@@ -21,6 +21,7 @@ from SAM3DSegmentLib.specification import Specification
 
 CHANNELS_PER_GROUP = 8
 DEEPEST_LEVELS = 5
+MOST_BLOCKS = 8
 
 
 class CompactPredictor:
@@ -60,8 +61,9 @@ def save_compact(network: CompactNetwork, metadata: Metadata, path: Path) -> Non
     Raises:
         ExportError: the folder cannot be written.
     """
-    widths = [len(network.get_parameter(f"encoder.{i}.conv1.weight")) for i in range(len(network.encoder))]
-    described = replace(metadata, architecture=COMPACT, sizes={"widths": widths}, backbone_sha256=None)
+    widths = [len(network.get_parameter(f"encoder.{i}.0.conv1.weight")) for i in range(len(network.encoder))]
+    sizes = {"widths": widths, "blocks": [len(list(level.children())) for level in network.encoder]}
+    described = replace(metadata, architecture=COMPACT, sizes=sizes, backbone_sha256=None)
     write_safetensors(path, described.to_header(), {key: value.half() for key, value in network.state_dict().items()})
 
 
@@ -69,18 +71,20 @@ def compact_from(metadata: Metadata, tensors: dict[str, Tensor], file: str) -> C
     """The network of a checkpoint.
 
     Raises:
-        CheckpointError: its widths are impossible or its tensors do not fit them.
+        CheckpointError: its sizes are impossible or its tensors do not fit them.
     """
     try:
-        widths = tuple(size(width) for width in metadata.sizes["widths"])
+        widths, blocks = (tuple(size(number) for number in metadata.sizes[key]) for key in ("widths", "blocks"))
     except (ValueError, TypeError, LookupError) as error:
         raise CheckpointError(f"The sizes in {file} are damaged ({error}): download or import it again.") from error
-    if not 1 < len(widths) <= DEEPEST_LEVELS or any(width % CHANNELS_PER_GROUP for width in widths):
+    impossible = not 1 < len(widths) <= DEEPEST_LEVELS or any(width % CHANNELS_PER_GROUP for width in widths)
+    if impossible or len(blocks) != len(widths) or max(blocks) > MOST_BLOCKS:
         raise CheckpointError(
-            f"The widths {list(widths)} in {file} make no compact network: download or import it again."
+            f"Levels of {list(widths)} channels and {list(blocks)} blocks make no compact network: "
+            f"download or import {file} again."
         )
     with torch.device("meta"):
-        network = CompactNetwork(widths)
+        network = CompactNetwork(widths, blocks)
     check_tensors(tensors, shapes_of(network), file)
     network.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
     return network

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from SAM3DSegmentLib.intensity import CropStatistics
+from SAM3DSegmentLib.network.adapter_predictor import is_fast_at_bfloat16
 from SAM3DSegmentLib.network.compact import CompactNetwork
 from SAM3DSegmentLib.network.compact_predictor import save_compact
 from SAM3DSegmentLib.network.metadata import Metadata
@@ -89,7 +90,7 @@ class Trainer:
     def train(self, batch: ClickedBatch) -> tuple[float, float]:
         """Two updates: on the answer to the first click, and on one to later, corrective clicks; their losses."""
         device = self.processes.device.type
-        lower = self.configuration.precision == "bf16" and device == "cuda"
+        lower = self.configuration.precision == "bf16" and is_fast_at_bfloat16(self.processes.device)
         # Drawn by the step alone: every process runs the same rounds, whose gradients meet.
         skipped = int(np.random.default_rng((self.configuration.seed, 4, self.step)).choice(SKIPPED_ROUNDS))
         losses = []

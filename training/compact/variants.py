@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from SAM3DSegmentLib.errors import UserError
-from SAM3DSegmentLib.network.compact import INPUT_CHANNELS, CompactNetwork, ResidualBlock, unfold
+from SAM3DSegmentLib.network.compact import BLOCKS, INPUT_CHANNELS, WIDTHS, CompactNetwork, ResidualBlock, unfold
 from SAM3DSegmentLib.network.reach import REACH_CHANNELS
 from training import configuration as configurations
 from training.compact.clicked_batch import VALIDATION_CLICKS, ClickedBatch, validate
@@ -38,8 +38,8 @@ IMAGE_CHANNELS = 8
 class LateFusion(CompactNetwork):
     """The image alone passes the levels, once for all clicks; clicks, maps and previous logits meet it at their end."""
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 192)) -> None:
-        super().__init__(widths)
+    def __init__(self, widths: tuple[int, ...] = WIDTHS, blocks: tuple[int, ...] = BLOCKS) -> None:
+        super().__init__(widths, blocks)
         prompt_channels = 8 * (INPUT_CHANNELS - 1) + REACH_CHANNELS
         self.stem = nn.Conv3d(IMAGE_CHANNELS, widths[0], 3, padding=1, bias=False)
         self.prompt = nn.Conv3d(prompt_channels, widths[0], 3, padding=1, bias=False)
