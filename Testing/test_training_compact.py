@@ -301,3 +301,29 @@ def test_a_checkpoint_says_what_it_learned_from_and_claims_no_more(small: None, 
     assert (own.version, own.licence) == ("1", "")
     shipped = configuration(tmp_path, tmp_path / "run")
     assert "TCIA" in train.metadata(train.Trainer(shipped, ALONE, 6), 4, cases, {}).training_data
+
+
+@pytest.mark.parametrize(
+    ("told", "precision", "expected"),
+    [
+        ({"avx512_bf16": True}, "bf16", torch.bfloat16),
+        ({"avx512_bf16": True}, "fp32", torch.float32),
+        ({"avx2": True}, "bf16", torch.float32),
+    ],
+)
+def test_products_are_in_bfloat16_only_where_the_processor_has_instructions_for_it(
+    told: dict[str, bool],
+    precision: str,
+    expected: torch.dtype,
+    small: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    trainer = train.Trainer(configuration(tmp_path, tmp_path / "run", precision=precision), ALONE, 6)
+    taken: set[torch.dtype] = set()
+    trainer.network.head.register_forward_hook(lambda module, arguments, output: taken.add(output.dtype))
+    target = torch.zeros(2, 1, SMALL, SMALL, SMALL, dtype=torch.bool)
+    target[:, :, 4:10, 4:10, 4:10] = True
+    losses = trainer.train(ClickedBatch(target.float(), target, np.random.default_rng(0)))
+    assert taken == {expected} and np.isfinite(losses).all()
