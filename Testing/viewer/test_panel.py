@@ -177,7 +177,8 @@ def test_an_upload_that_is_refused_leaves_the_panel_usable(user: User, tmp_path:
 def test_no_command_can_be_given_in_the_page(user: User) -> None:
     user.unfold("Device")
     user.page.locator(".v-select").filter(has=user.page.get_by_text("Run on", exact=True)).first.click()
-    assert user.page.get_by_role("option").all_inner_texts() == ["Automatic", "CUDA", "MPS", "CPU"]
+    options = user.page.get_by_role("option")
+    sync_api.expect(options).to_have_text(["Automatic", "CUDA", "MPS", "CPU"], timeout=MILLISECONDS)
     user.page.keyboard.press("Escape")
 
 
