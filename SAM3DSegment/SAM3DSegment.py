@@ -1,6 +1,5 @@
 """The Slicer module: binds the panel to a session of clicks; what a click leads to lives in SAM3DSegmentLib."""
 
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -74,11 +73,11 @@ class SAM3DSegmentLogic(ScriptedLoadableModuleLogic):
 
     def start_engine(self, model, device, remote_command):
         """Start the engine here, in Slicer's own Python, or by a remote command."""
+        from SAM3DSegmentPanels.engine_panel import local_command
+
         from SAM3DSegmentLib.engine.client import Engine
 
-        python = shutil.which("PythonSlicer") or sys.executable
-        command = remote_command or (python, "-m", "SAM3DSegmentLib.engine")
-        self.session.use_engine(Engine(model, device, command))
+        self.session.use_engine(Engine(model, device, remote_command or local_command()))
 
 
 class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -169,6 +169,19 @@ def test_a_command_of_the_users_own_may_wait_in_a_queue_and_be_given_up(monkeypa
         assert engine.restarts == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell script as a program")
+def test_an_engine_of_this_computer_that_never_speaks_is_given_up_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "START_SECONDS", 0.2)
+    hung = tmp_path / "PythonSlicer"
+    hung.write_text("#!/bin/sh\nexec sleep 600\n")
+    hung.chmod(0o755)
+    command = (str(hung), *client.SERVING)
+    with Engine(command=command, patience=0.2) as engine, pytest.raises(EngineError, match="no sign of life"):
+        _ = engine.specification
+
+
 def test_closing_ends_a_command_that_still_waits_in_a_queue() -> None:
     queued = Engine(command=(sys.executable, "-c", "import time; time.sleep(600)"))
     evaluator = Evaluator(queued)

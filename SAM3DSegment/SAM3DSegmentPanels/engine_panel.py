@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from SAM3DSegmentLib.engine.client import SERVING
 from SAM3DSegmentLib.errors import UserError
 from SAM3DSegmentLib.interaction.model_check import check_loads
 from SAM3DSegmentLib.interaction.model_choice import FROZEN_WEIGHTS, model_choices, name_of_file
@@ -155,7 +157,7 @@ class EnginePanel:
             return
         task = self._ui.taskComboBox.currentText if self._ui.taskComboBox.currentIndex else None
         try:
-            path = import_model(Path(file), task=task, check=check_in_slicers_python)
+            path = import_model(Path(file), task=task, check=partial(check_loads, command=local_command()))
         except UserError as error:
             self._tell(str(error), True)
             return
@@ -181,9 +183,9 @@ class EnginePanel:
         qt.QSettings().setValue(SETTINGS + name, value)
 
 
-def check_in_slicers_python(checkpoint: Path) -> None:
-    """See `check_loads`; the application's own executable would open a second application."""
-    check_loads(checkpoint, (shutil.which("PythonSlicer") or sys.executable, "-m", "SAM3DSegmentLib.engine"))
+def local_command() -> tuple[str, ...]:
+    """That starts an engine in Slicer's own Python; the application's executable would open a second application."""
+    return (shutil.which("PythonSlicer") or sys.executable, *SERVING)
 
 
 def split_command(text: str) -> tuple[str, ...] | None:

@@ -37,6 +37,9 @@ START_SECONDS = 60.0
 QUEUE_SECONDS = 24 * 3600.0
 """The patience with a command of the user's own until its first message: Slurm may let it wait for a GPU."""
 
+SERVING = ("-m", "SAM3DSegmentLib.engine")
+"""What a Python of this computer is started with: such an engine waits in no queue."""
+
 POLL_SECONDS = 0.05
 CANCEL_SECONDS = 1.0
 """How long a cancelled request may go on before its engine is killed."""
@@ -67,9 +70,9 @@ class Engine:
     ) -> None:
         self._model = model
         self._device = device
-        self._command = tuple(command or (sys.executable, "-m", "SAM3DSegmentLib.engine"))
+        self._command = tuple(command or (sys.executable, *SERVING))
         self._patience = patience
-        self._hello_patience = QUEUE_SECONDS if command else START_SECONDS
+        self._hello_patience = START_SECONDS if self._command[1:] == SERVING else QUEUE_SECONDS
         self._given_up = threading.Event()
         self._process: EngineProcess | None = None
         self._loaded: Loaded | None = None
