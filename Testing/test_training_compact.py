@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from Testing.source_scans import label_map, write_balls, write_pair
 from training.clicking import SLIP, CropUser
 from training.compact import samples, train
 from training.compact.clicked_batch import ClickedBatch
+from training.compact.norm import FastGroupNorm, make_norms_fast
 from training.compact.sarcoma import Case, cut, load_case, random_bend
 from training.compact.synthetic import motion_blur, tubes
 from training.configuration import Configuration
@@ -327,3 +329,32 @@ def test_products_are_in_bfloat16_only_where_the_processor_has_instructions_for_
     target[:, :, 4:10, 4:10, 4:10] = True
     losses = trainer.train(ClickedBatch(target.float(), target, np.random.default_rng(0)))
     assert taken == {expected} and np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_fast_norms_learn_as_pytorchs_do(precision: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.GroupNorm(8, 32))
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.normal_(0.5, 0.3, generator=generator)
+    if precision != torch.bfloat16:  # in training the parameters stay in float32 beside it
+        plain.to(precision)
+    fast = deepcopy(plain)
+    make_norms_fast(fast)
+    assert isinstance(fast[0], FastGroupNorm)
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+    x = torch.randn(3, 32, 4, 5, 6, generator=generator).add(0.5).to(precision)
+    towards = torch.randn(x.shape, generator=generator)
+    answers = []
+    for network in (plain, fast):
+        own = x.contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            y = network(own)
+        (y * towards).sum().backward()
+        answers.append([y, own.grad, *(parameter.grad for parameter in network.parameters())])
+    tolerance = 0.02 if precision == torch.bfloat16 else 1e-6
+    for theirs, ours in zip(*answers, strict=True):
+        assert theirs is not None and ours is not None
+        assert ours.dtype == theirs.dtype
+        assert (theirs - ours).abs().max() <= tolerance * theirs.abs().max()

@@ -30,6 +30,7 @@ from SAM3DSegmentLib.network.compact_predictor import save_compact
 from SAM3DSegmentLib.network.metadata import Metadata
 from SAM3DSegmentLib.network.tensor_files import check_tensors, read_safetensors, shapes_of
 from training.compact.clicked_batch import VALIDATION_CLICKS, ClickedBatch, validate
+from training.compact.norm import make_norms_fast
 from training.compact.samples import RECIPE, Samples, split_by_patient, validation_samples
 from training.compact.sarcoma import load_case
 from training.configuration import Configuration
@@ -81,10 +82,14 @@ class Trainer:
         self.best = 0.0
         self.network = network or CompactNetwork()
         self.start = start_from(configuration.backbone, self.network) if configuration.backbone else None
+        if processes.device.type == "cpu":
+            make_norms_fast(self.network)
         self.network.to(processes.device, memory_format=torch.channels_last_3d)
         self.shared = processes.share(self.network)
         self.average = copy.deepcopy(self.network)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=configuration.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), weight_decay=configuration.weight_decay, fused=True
+        )
         self.loss = DiceCELoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
 
     def train(self, batch: ClickedBatch) -> tuple[float, float]:
