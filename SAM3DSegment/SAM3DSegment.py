@@ -272,25 +272,19 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _refresh(self):
         """Show the session in the panel, and keep the choice in the scene."""
-        from SAM3DSegmentPanels.status_lines import show_buttons, show_status
+        from SAM3DSegmentPanels.status_lines import show_buttons, show_selection, show_status
 
         session, ui = self.session, self.ui
-        ui.segmentationSelector.setCurrentNode(session.segmentation_node)
-        if ui.segmentsTable.segmentationNode() is not session.segmentation_node:
-            ui.segmentsTable.setSegmentationNode(session.segmentation_node)
-        target = session.tumour.target if session.tumour else None
-        selected = [target.segment_id] if target else []
-        if list(ui.segmentsTable.selectedSegmentIDs()) != selected:
-            ui.segmentsTable.setSelectedSegmentIDs(selected)
+        show_selection(ui, session)
+        show_buttons(ui, session)
+        show_status(ui, session.status)
+        ui.installButton.visible = bool(self._missing)
         if self._parameterNode:
-            segment_id = target.segment_id if target else ""
+            segment_id = session.tumour.target.segment_id if session.tumour else ""
             choice = {"volume": session.volume_node, "segmentation": session.segmentation_node, "segmentID": segment_id}
             for name, value in choice.items():
                 if getattr(self._parameterNode, name) != value:
                     setattr(self._parameterNode, name, value)
-        show_buttons(ui, session)
-        show_status(ui, session.status)
-        ui.installButton.visible = bool(self._missing)
 
 
 def shown_volume():

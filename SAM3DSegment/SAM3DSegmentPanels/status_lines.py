@@ -1,4 +1,4 @@
-"""What the panel shows of a session: progress, one sentence, figures, and which buttons can be pressed."""
+"""What the panel shows of a session: its tumours, progress, one sentence, figures, and which buttons can be pressed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def show_status(ui: Any, status: Status) -> None:
     ui.messageLabel.styleSheet = FAILURE_STYLE if status.failed else ""
     ui.messageLabel.visible = bool(status.message)
     ui.figuresLabel.text = figures_text(status)
+
+
+def show_selection(ui: Any, session: Session) -> None:
+    """Show the session's segmentation, and select the present tumour in its table."""
+    ui.segmentationSelector.setCurrentNode(session.segmentation_node)
+    if ui.segmentsTable.segmentationNode() is not session.segmentation_node:
+        ui.segmentsTable.setSegmentationNode(session.segmentation_node)
+    selected = [session.tumour.target.segment_id] if session.tumour else []
+    if list(ui.segmentsTable.selectedSegmentIDs()) != selected:
+        ui.segmentsTable.setSelectedSegmentIDs(selected)
 
 
 def show_buttons(ui: Any, session: Session) -> None:
