@@ -31,15 +31,15 @@ class Mixture:
         anatomy: pieces of the tissue in real scans.
     """
 
-    tumours: float = 0.4
-    implanted: float = 0.18
+    tumours: float = 0.38
+    implanted: float = 0.22
     anatomy: float = 0.16
 
 
 RECIPE = Mixture()
 """What `make train-compact` draws from; the model card tells what the shipped weights saw."""
 
-EARLY_SIZE, EARLY_SHARE = 48, 0.75
+EARLY_SIZE, EARLY_SHARE = 48, 0.8
 """Edge in voxels of the crops of the first steps, and how many those are: they cost less than half as much."""
 
 
