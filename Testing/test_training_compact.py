@@ -57,8 +57,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def configuration(scans: Path, out: Path, **changes: Any) -> Configuration:
     """Of six steps in two epochs."""
-    short = {"source": str(scans), "out": str(out), "epochs": 2, "samples_per_epoch": 6, "workers": 0}
-    return Configuration.load(RECIPE, {**short, **changes})
+    steps = {"epochs": 2, "samples_per_epoch": 6, "batch_size": 2, "validation_every": 1}
+    return Configuration.load(RECIPE, {"source": str(scans), "out": str(out), "workers": 0, **steps, **changes})
 
 
 def loaded(run: Configuration) -> list[Case]:
