@@ -28,6 +28,7 @@ from training.clicking import SLIP, CropUser
 from training.compact import samples, train
 from training.compact.clicked_batch import ClickedBatch
 from training.compact.norm import FastGroupNorm, make_norms_fast
+from training.compact.optimizer import MuonAndAdamW
 from training.compact.sarcoma import Case, cut, load_case, random_bend
 from training.compact.synthetic import motion_blur, tubes
 from training.configuration import Configuration
@@ -202,6 +203,39 @@ def test_a_run_does_not_go_on_with_other_scans_or_from_another_checkpoint(
     with pytest.raises(ConfigurationError, match="holds a run with backbone: None"):
         train.Trainer(replace(run, backbone=tmp_path / "first.safetensors"), ALONE, 6).resume()
     train.Trainer(replace(run, credit="", version=9), ALONE, 6).resume()
+
+
+def test_a_run_of_a_version_with_another_optimiser_is_not_gone_on_with(
+    scans: Path, small: None, tmp_path: Path
+) -> None:
+    run = configuration(scans, tmp_path / "run")
+    run.out.mkdir()
+    trainer = train.Trainer(run, ALONE, 6)
+    trainer.optimizer = torch.optim.AdamW(trainer.network.parameters())  # type: ignore[assignment]
+    trainer.save()
+    with pytest.raises(CheckpointError, match="of a version with another optimiser"):
+        train.Trainer(run, ALONE, 6).resume()
+
+
+def test_the_kernels_learn_in_all_directions_alike_and_every_parameter_learns() -> None:
+    torch.manual_seed(0)
+    network = CompactNetwork((16, 32), (1, 2)).to(memory_format=torch.channels_last_3d)
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    optimizer = MuonAndAdamW(network, weight_decay=0.0)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    maps = torch.rand(4, 2, 1, 16, 16, 16)
+    network(*maps, torch.rand(2, 4, 8, 8, 8)).square().mean().backward()
+    optimizer.step()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and not torch.equal(parameter, before[name]), name
+    for block in (network.encoder[0][0], network.encoder[1][1]):
+        name = next(n for n, p in network.named_parameters() if p is block.conv2.weight)
+        moved = torch.linalg.svdvals((block.conv2.weight - before[name]).flatten(1))
+        gradient = torch.linalg.svdvals(block.conv2.weight.grad.flatten(1))
+        assert moved[0] < 3 * moved[-1] and gradient[0] > 10 * gradient[-1]
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_users_click_into_the_target_and_then_correct_the_answer() -> None:

@@ -59,7 +59,7 @@ class Configuration:
         samples_per_epoch: None for one crop of each training case.
         batch_size: crops of one process in one step.
         learning_rate: at the start; it falls linearly to a hundredth.
-        weight_decay: AdamW's.
+        weight_decay: the optimiser's.
         gradient_clip: largest norm of the gradient.
         clicks_per_sample: of the simulated user on one crop.
         precision: "bf16" where the device has it, or "fp32".

@@ -23,6 +23,7 @@ from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from SAM3DSegmentLib.errors import CheckpointError
 from SAM3DSegmentLib.intensity import CropStatistics
 from SAM3DSegmentLib.network.adapter_predictor import is_fast_at_bfloat16
 from SAM3DSegmentLib.network.compact import CompactNetwork
@@ -31,6 +32,7 @@ from SAM3DSegmentLib.network.metadata import Metadata
 from SAM3DSegmentLib.network.tensor_files import check_tensors, read_safetensors, shapes_of
 from training.compact.clicked_batch import VALIDATION_CLICKS, ClickedBatch, validate
 from training.compact.norm import make_norms_fast
+from training.compact.optimizer import MuonAndAdamW
 from training.compact.samples import RECIPE, Samples, split_by_patient, validation_samples
 from training.compact.sarcoma import load_case
 from training.configuration import Configuration
@@ -87,9 +89,7 @@ class Trainer:
         self.network.to(processes.device, memory_format=torch.channels_last_3d)
         self.shared = processes.share(self.network)
         self.average = copy.deepcopy(self.network)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), weight_decay=configuration.weight_decay, fused=True
-        )
+        self.optimizer = MuonAndAdamW(self.network, configuration.weight_decay)
         self.loss = DiceCELoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
 
     def train(self, batch: ClickedBatch) -> tuple[float, float]:
@@ -113,7 +113,7 @@ class Trainer:
     def _update(self, loss: Tensor) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self.configuration.learning_rate * part_of_peak(self.step, self.steps)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.configuration.gradient_clip)
         self.optimizer.step()
@@ -147,12 +147,17 @@ class Trainer:
         """Go on from the saved state, where there is one.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: it is damaged, or of a version with another optimiser.
             ConfigurationError: it belongs to another run.
         """
         state = RunState.load(self.configuration.out, conditions_of(self.configuration, self.processes.count))
         if state is None:
             return
+        if state.optimizer.keys() != self.optimizer.state_dict().keys():
+            raise CheckpointError(
+                f"{self.configuration.out} holds a run of a version with another optimiser: give another "
+                "folder (out)."
+            )
         for part, network in (("network", self.network), ("average", self.average)):
             start = f"{part}."
             network.load_state_dict(
