@@ -155,8 +155,7 @@ class Trainer:
             return
         if state.optimizer.keys() != self.optimizer.state_dict().keys():
             raise CheckpointError(
-                f"{self.configuration.out} holds a run of a version with another optimiser: give another "
-                "folder (out)."
+                f"{self.configuration.out} holds a run of a version with another optimiser: give another folder (out)."
             )
         for part, network in (("network", self.network), ("average", self.average)):
             start = f"{part}."
