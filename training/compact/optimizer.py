@@ -15,23 +15,25 @@ class MuonAndAdamW:
 
     Muon makes the update of each kernel, as a matrix [out, in * 27], nearly orthogonal, so that no direction of it is
     learned long before the others. Scaled to the root mean square of AdamW's updates (Liu et al. 2025), it takes
-    AdamW's learning rate. Reads and behaves like a `torch.optim.Optimizer`, as far as `Trainer` needs one.
+    AdamW's learning rate. Has of a `torch.optim.Optimizer` what `Trainer` needs.
 
     Args:
         network: in training, its kernels in `channels_last_3d`: Muon's matrices are views of them.
     """
 
     def __init__(self, network: CompactNetwork, weight_decay: float) -> None:
-        outer = {id(parameter) for layer in (network.stem, network.head) for parameter in layer.parameters()}
-        inner = [p for p in network.parameters() if id(p) not in outer]
-        self._kernels = [p for p in inner if p.ndim == 5]
-        taken = {id(kernel) for kernel in self._kernels}
+        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv3d)]
+        self._kernels = [c.weight for c in convolutions if c is not network.stem and c is not network.head]
         self._matrices = [nn.Parameter(channels_last(k.detach()).view(len(k), -1)) for k in self._kernels]
+        taken = {id(kernel) for kernel in self._kernels}
+        rest = [parameter for parameter in network.parameters() if id(parameter) not in taken]
         self._muon = torch.optim.Muon(self._matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-        self._adam = torch.optim.AdamW(
-            [p for p in network.parameters() if id(p) not in taken], weight_decay=weight_decay, fused=True
-        )
-        self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]
+        self._adam = torch.optim.AdamW(rest, weight_decay=weight_decay, fused=True)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Of both, to set their learning rate by."""
+        return [*self._muon.param_groups, *self._adam.param_groups]
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -54,7 +56,6 @@ class MuonAndAdamW:
         """Go on from both states."""
         self._muon.load_state_dict(state["muon"])
         self._adam.load_state_dict(state["adam"])
-        self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]
 
 
 def channels_last(kernel: Tensor) -> Tensor:
