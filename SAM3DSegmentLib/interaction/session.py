@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import slicer
 
-from SAM3DSegmentLib.clicks import Click, ClickHistory
+from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import UserError
 from SAM3DSegmentLib.interaction import tumour_table
+from SAM3DSegmentLib.interaction.click_editor import ClickEditor
 from SAM3DSegmentLib.interaction.display import Display
 from SAM3DSegmentLib.interaction.mask_updater import MaskUpdater
 from SAM3DSegmentLib.interaction.news import status_after
 from SAM3DSegmentLib.interaction.open_tumours import OpenTumours
 from SAM3DSegmentLib.interaction.status import Status
+from SAM3DSegmentLib.interaction.status_board import StatusBoard
 from SAM3DSegmentLib.interaction.tumour import Target, Tumour
-from SAM3DSegmentLib.measure import measure
 from SAM3DSegmentLib.scene.click_nodes import ClickLists, remove_pointed_click
 from SAM3DSegmentLib.scene.export import export_segmentation
 from SAM3DSegmentLib.scene.placement import is_placing, start_placing, stop_placing
@@ -46,13 +45,19 @@ class Session:
     def __init__(self, scene: slicer.vtkMRMLScene) -> None:
         self.volume_node: slicer.vtkMRMLVolumeNode | None = None
         self.segmentation_node: slicer.vtkMRMLSegmentationNode | None = None
-        self.status = Status()
         self.display = Display()
         self._scene = scene
         self._updater = MaskUpdater(scene)
+        self._board = StatusBoard()
+        self._editor = ClickEditor(self._updater, self._board)
         self._tumours = OpenTumours(scene)
         self._shown: tuple[Any, ...] = ()
         self._made: slicer.vtkMRMLSegmentationNode | None = None
+
+    @property
+    def status(self) -> Status:
+        """What hosts show beside the picture."""
+        return self._board.status
 
     @property
     def tumour(self) -> Tumour | None:
@@ -81,10 +86,8 @@ class Session:
     def use_engine(self, engine: Engine | None) -> None:
         """Answer unanswered and further clicks by this engine instead of the one before; without one, they wait."""
         self.say("", device="", progress=None)
-        try:
+        with self._board.telling():
             self._updater.use_engine(engine)
-        except UserError as error:
-            self.say(str(error), failed=True)
 
     def choose_volume(self, volume_node: slicer.vtkMRMLVolumeNode | None) -> None:
         """Click on this volume from now on, and go on with the tumours that it has."""
@@ -129,10 +132,8 @@ class Session:
             return
         self._leave_tumour()
         self._tumours.wait(self.volume_node)
-        try:
+        with self._board.telling():
             self._updater.volume(self.volume_node)
-        except UserError as error:
-            self.say(str(error), failed=True)
 
     def remove_tumour(self) -> None:
         """Remove the present tumour with its clicks and turn to the last one that is left."""
@@ -176,19 +177,18 @@ class Session:
 
     def undo(self) -> None:
         """Take the last change of clicks back; without one, what was painted stays."""
-        if self.tumour and self.tumour.history.can_undo:
-            self._edit(self.tumour, ClickHistory.undo)
+        if self.tumour:
+            self._editor.undo(self.tumour)
 
     def redo(self) -> None:
         """Make the last change that was taken back again."""
-        if self.tumour and self.tumour.history.can_redo:
-            self._edit(self.tumour, ClickHistory.redo)
+        if self.tumour:
+            self._editor.redo(self.tumour)
 
     def remove_last(self) -> None:
         """Remove the newest click."""
-        newest = len(self.clicks) - 1
-        if self.tumour and self.clicks:
-            self._edit(self.tumour, lambda history: history.remove(newest))
+        if self.tumour:
+            self._editor.remove_last(self.tumour)
 
     def remove_pointed(self) -> None:
         """Remove the click under the mouse, if it is on one."""
@@ -197,8 +197,8 @@ class Session:
 
     def clear(self) -> None:
         """Remove every click of the present tumour, and its mask with them."""
-        if self.tumour and self.clicks:
-            self._edit(self.tumour, lambda history: history.change(()))
+        if self.tumour:
+            self._editor.clear(self.tumour)
 
     def cancel(self) -> bool:
         """Call the running evaluation off, if there is one; clicks and mask stay as they are."""
@@ -222,11 +222,9 @@ class Session:
         if not (self.segmentation_node and self.volume_node):
             self.say("There is no tumour to export: click on one first.", failed=True)
             return
-        try:
+        with self._board.telling():
             export_segmentation(self.segmentation_node, self.volume_node, path)
             self.say(f"Exported to {path}.")
-        except UserError as error:
-            self.say(str(error), failed=True)
 
     def tidy(self) -> None:
         """Stop placing, and take a segmentation that we made for nothing out of the scene."""
@@ -259,14 +257,11 @@ class Session:
             self._begin_tumour()
         if self.tumour:
             self.tumour.restore_lists()
-            if self.tumour.changed:
-                self._take_in(self.tumour)
-            if self.tumour.unmeasured:
-                self._measure(self.tumour)
+            self._editor.take_in(self.tumour)
         for news in self._updater.poll():
-            self.status = status_after(self.status, news, self.tumour)
+            self._board.status = status_after(self.status, news, self.tumour)
         if self.tumour:
-            self.status = replace(self.status, progress=self._updater.progress(self.tumour))
+            self._board.update(progress=self._updater.progress(self.tumour))
         before = self._shown
         self._shown = self.status, self.clicks, self.tumour, self.volume_node, self.placing
         return before != self._shown
@@ -300,53 +295,6 @@ class Session:
         self._updater.forget_changes()
         self.say("", measurement=None, seconds=None, progress=None)
 
-    def _take_in(self, tumour: Tumour) -> None:
-        tumour.changed = False
-        try:
-            tumour.take_in(self._updater.volume(tumour.target.volume_node))
-        except UserError as error:
-            self.say(str(error), failed=True)
-        else:
-            self._update()
-
-    def _edit(self, tumour: Tumour, change: Callable[[ClickHistory], None]) -> None:
-        """Change its clicks; where undo or redo could not bring back what was painted, the user is told why instead."""
-        try:
-            tumour.keep_painted(self._updater.volume(tumour.target.volume_node))
-        except UserError as error:
-            self.say(str(error), failed=True)
-            return
-        change(tumour.history)
-        tumour.show_clicks()
-        self._update()
-
-    def _update(self) -> None:
-        """Have the present tumour's mask follow its clicks."""
-        if not self.tumour:
-            return
-        try:
-            self._updater.update(self.tumour)
-        except UserError as error:
-            self.say(str(error), failed=True)
-            return
-        has_object = any(click.include for click in self.clicks)
-        if has_object and self.has_engine:
-            self.say("")
-        elif not has_object:
-            advice = "Click inside the tumour (include): exclude clicks alone name no object." if self.clicks else ""
-            self.say(advice, measurement=None, seconds=None, progress=None)
-
-    def _measure(self, tumour: Tumour) -> None:
-        """Show the figures of a tumour as it is found, or as it was painted."""
-        tumour.unmeasured = False
-        try:
-            volume = self._updater.volume(tumour.target.volume_node)
-        except UserError as error:
-            self.say(str(error), failed=True)
-        else:
-            _, mask = tumour.target.mask()
-            self.status = replace(self.status, measurement=measure(volume, mask) if mask.size else None)
-
     def say(self, message: str, failed: bool = False, **figures: object) -> None:
         """Replace the sentence that the user reads, and the figures that are given."""
-        self.status = replace(self.status, message=message, failed=failed, **figures)  # type: ignore[arg-type]
+        self._board.say(message, failed, **figures)
