@@ -256,7 +256,7 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._refresh()
 
     def _poll(self):
-        busy = self.session.busy or self._engine_panel.downloading
+        busy = self.session.busy or self._engine_panel.busy
         if busy:
             time.sleep(YIELD_SECONDS)
         self._timer.setInterval(BUSY_POLL_MILLISECONDS if busy else POLL_MILLISECONDS)

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,10 @@ from slicer.i18n import tr as _
 
 from SAM3DSegmentLib.engine.client import SERVING
 from SAM3DSegmentLib.errors import UserError
-from SAM3DSegmentLib.interaction.model_check import check_loads
+from SAM3DSegmentLib.interaction.background_import import BackgroundImport
 from SAM3DSegmentLib.interaction.model_choice import FROZEN_WEIGHTS, model_choices, name_of_file
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT
-from SAM3DSegmentLib.models.store import delete_model, import_model, models_folder
+from SAM3DSegmentLib.models.store import delete_model, models_folder
 
 if TYPE_CHECKING:
     from SAM3DSegmentLib.interaction.background_download import BackgroundDownload
@@ -44,6 +43,8 @@ class EnginePanel:
         self._changed = changed
         self._tell = tell
         self._download: BackgroundDownload | None = None
+        self._import: BackgroundImport | None = None
+        self._chosen_before_import = ""
         self._command = split_command(self._setting("RemoteCommand", "")) or ()
         ui.deviceComboBox.currentIndex = DEVICES.index(self._setting("Device", "auto"))
         ui.remoteLineEdit.text = self._setting("RemoteCommand", "")
@@ -73,16 +74,21 @@ class EnginePanel:
         return self._command if DEVICES[self._ui.deviceComboBox.currentIndex] == "remote" else ()
 
     @property
-    def downloading(self) -> bool:
-        return self._download is not None
+    def busy(self) -> bool:
+        """Whether a download or an import runs."""
+        return self._download is not None or self._import is not None
 
     def poll(self) -> None:
-        """Show how far a download is, and what became of it."""
-        if not self._download:
-            return
-        self._ui.downloadProgressBar.value = round(100 * self._download.fraction)
-        if not self._download.running:
-            download, self._download = self._download, None
+        """Show how far a download is, and what became of it and of an import."""
+        if self._download:
+            self._poll_download(self._download)
+        if self._import and not self._import.running:
+            self._end_import(self._import)
+
+    def _poll_download(self, download: BackgroundDownload) -> None:
+        self._ui.downloadProgressBar.value = round(100 * download.fraction)
+        if not download.running:
+            self._download = None
             self._list_models(self.model)
             if download.message:
                 self._tell(download.message, True)
@@ -156,13 +162,20 @@ class EnginePanel:
         if not file:
             return
         task = self._ui.taskComboBox.currentText if self._ui.taskComboBox.currentIndex else None
-        try:
-            path = import_model(Path(file), task=task, check=partial(check_loads, command=local_command()))
-        except UserError as error:
-            self._tell(str(error), True)
+        self._chosen_before_import = self.model
+        self._import = BackgroundImport(Path(file), task, local_command())
+        self._ui.importButton.enabled = False
+        self._tell(_("{file} is being imported...").format(file=Path(file).name), False)
+
+    def _end_import(self, ended: BackgroundImport) -> None:
+        """Turn to the model that was imported, unless another was chosen meanwhile."""
+        self._import = None
+        self._ui.importButton.enabled = True
+        if not ended.path:
+            self._tell(ended.message, True)
             return
-        name = name_of_file(path)
-        self._list_models(name or self.model)
+        name, chosen = name_of_file(ended.path), self.model
+        self._list_models(name if name and chosen == self._chosen_before_import else chosen)
         self._on_model()
         if name is None:
             self._tell(_(FROZEN_WEIGHTS), False)

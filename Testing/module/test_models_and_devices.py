@@ -20,7 +20,7 @@ import pytest
 import slicer
 import slicer.util
 
-from SAM3DSegmentLib.interaction import background_download
+from SAM3DSegmentLib.interaction import background_download, background_import
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, Model
 from SAM3DSegmentLib.network.convert import convert_published
 from SAM3DSegmentLib.phantom import Phantom
@@ -74,7 +74,9 @@ def test_model_section_lists_imports_and_deletes_models(widget: Any, tmp_path: P
     shutil.copy(ROOT / "Resources" / "models" / "compact.safetensors", tmp_path / "mine.safetensors")
     QtModule.QFileDialog.answers.append(str(tmp_path / "mine.safetensors"))
     ui.importButton.click()
-    assert ui.modelComboBox.currentData == "mine" and ui.deleteModelButton.enabled
+    assert not ui.importButton.enabled and ui.messageLabel.text == "mine.safetensors is being imported..."
+    wait(lambda: ui.importButton.enabled)
+    assert ui.modelComboBox.currentData == "mine" and ui.deleteModelButton.enabled and not ui.messageLabel.text
     ui.deleteModelButton.click()
     assert ui.modelComboBox.currentData == "compact" and ui.modelComboBox.findData("mine") == -1
 
@@ -163,12 +165,46 @@ def test_a_download_that_ends_leaves_the_model_that_was_chosen_meanwhile(widget:
     assert ui.modelComboBox.currentData == "compact"
 
 
+def test_an_import_that_ends_leaves_the_model_that_was_chosen_meanwhile(widget: Any, tmp_path: Path) -> None:
+    ui = widget.ui
+    shutil.copy(ROOT / "Resources" / "models" / "compact.safetensors", tmp_path / "mine.safetensors")
+    QtModule.QFileDialog.answers.append(str(tmp_path / "mine.safetensors"))
+    ui.importButton.click()
+    ui.modelComboBox.currentIndex = ui.modelComboBox.findData("kits")
+    ui.modelComboBox._q.activated.emit(ui.modelComboBox.currentIndex)
+    wait(lambda: ui.importButton.enabled)
+    assert ui.modelComboBox.currentData == "kits" and ui.modelComboBox.findData("mine") > 0
+
+
+def test_clicks_are_answered_while_a_model_is_imported(
+    widget: Any, phantom: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checking, go_on = threading.Event(), threading.Event()
+
+    def slow(_staged: Path, _command: object) -> None:
+        checking.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(background_import, "check_loads", slow)
+    shutil.copy(ROOT / "Resources" / "models" / "compact.safetensors", tmp_path / "mine.safetensors")
+    QtModule.QFileDialog.answers.append(str(tmp_path / "mine.safetensors"))
+    widget.ui.importButton.click()
+    wait(checking.is_set)
+    click(widget, phantom.lesions[LESION].click)
+    settle(widget)
+    assert overlap(widget, phantom, LESION) > 0.5 and not widget.ui.importButton.enabled
+    go_on.set()
+    wait(lambda: widget.ui.importButton.enabled)
+    assert widget.ui.modelComboBox.currentData == "mine"
+
+
 def test_frozen_weights_that_are_imported_are_no_model_to_choose(widget: Any, tmp_path: Path) -> None:
     content = safetensors(b"weights")
     frozen = tmp_path / f"{hashlib.sha256(content).hexdigest()}.safetensors"
     frozen.write_bytes(content)
     QtModule.QFileDialog.answers.append(str(frozen))
     widget.ui.importButton.click()
+    wait(lambda: widget.ui.importButton.enabled)
     assert widget.ui.modelComboBox.currentData == "compact" and "frozen weights" in widget.ui.messageLabel.text
     assert (tmp_path / "models" / frozen.name).is_file()
 
@@ -183,6 +219,7 @@ def test_a_checkpoint_is_imported_with_its_task_and_one_that_makes_no_network_is
     ui.taskComboBox.currentIndex = 1
     QtModule.QFileDialog.answers.append(str(converted))
     ui.importButton.click()
+    wait(lambda: ui.importButton.enabled)
     assert ui.modelComboBox.currentData == ui.taskComboBox.currentText and ui.deleteModelButton.enabled
     wait(lambda: "CPU" in ui.figuresLabel.text or "CUDA" in ui.figuresLabel.text)
     (tmp_path / "cut.pth").write_bytes(published.read_bytes()[:1000])
@@ -244,4 +281,5 @@ def test_an_imported_file_of_another_name_than_its_model_is_chosen(
     monkeypatch.setitem(CATALOGUE, known.name, known)
     QtModule.QFileDialog.answers.append(str(tmp_path / "downloaded.pth"))
     widget.ui.importButton.click()
+    wait(lambda: widget.ui.importButton.enabled)
     assert widget.ui.modelComboBox.currentData == "sam_vit_b"
