@@ -6,13 +6,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import CancelledError, UserError
 from SAM3DSegmentLib.geometry import Volume
+from SAM3DSegmentLib.interaction.tumour import Tumour
 from SAM3DSegmentLib.measure import Measurement, measure
 from SAM3DSegmentLib.prediction import Prediction
 from SAM3DSegmentLib.segmenter import Segmenter
@@ -27,14 +28,14 @@ class Job:
     """A list of clicks to evaluate.
 
     Attributes:
-        target: what the answer is for; a newer job of the same target supersedes this one.
+        tumour: that the answer is for; a newer job of the same tumour supersedes this one.
         clicks: in their order, at least one of them an include click.
         start: the mask to go on from; None where the clicks alone lead to the answer.
         submitted: when the user clicked, by `time.perf_counter`.
         cancelled: calls it off.
     """
 
-    target: Hashable
+    tumour: Tumour
     volume: Volume
     clicks: tuple[Click, ...]
     start: Start | None = None
@@ -84,7 +85,7 @@ class Evaluator:
         self._segmenter: Segmenter | None = None
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._wake = threading.Condition()
-        self._waiting: dict[Hashable, Job] = {}
+        self._waiting: dict[Tumour, Job] = {}
         self._running: Job | None = None
         self._wanted: tuple[str, str] | None = None
         self._has_model = False
@@ -110,16 +111,16 @@ class Evaluator:
             self._wake.notify()
 
     def submit(self, job: Job) -> None:
-        """Evaluate a job, after those of other targets; an earlier one of its own target is called off."""
+        """Evaluate a job, after those of other tumours; an earlier one of its own tumour is called off."""
         with self._wake:
-            self._call_off(job.target)
-            self._waiting[job.target] = job
+            self._call_off(job.tumour)
+            self._waiting[job.tumour] = job
             self._wake.notify()
 
-    def cancel(self, target: Hashable) -> None:
-        """Call the target's job off; no outcome follows."""
+    def cancel(self, tumour: Tumour) -> None:
+        """Call the tumour's job off; no outcome follows."""
         with self._wake:
-            self._call_off(target)
+            self._call_off(tumour)
 
     def forget(self, volume: Volume) -> None:
         """Let go of a volume that is gone from the scene: its voxels may take gigabytes."""
@@ -143,12 +144,12 @@ class Evaluator:
             self._wake.notify()
 
     def _call_all_off(self) -> None:
-        for target in [*self._waiting, *([self._running.target] if self._running else [])]:
-            self._call_off(target)
+        for tumour in [*self._waiting, *([self._running.tumour] if self._running else [])]:
+            self._call_off(tumour)
 
-    def _call_off(self, target: Hashable) -> None:
-        self._waiting.pop(target, None)
-        if self._running and self._running.target == target:
+    def _call_off(self, tumour: Tumour) -> None:
+        self._waiting.pop(tumour, None)
+        if self._running and self._running.tumour is tumour:
             self._running.cancelled.set()
 
     def _run(self) -> None:

@@ -177,12 +177,12 @@ class MaskUpdater:
         news: list[Ready | Updated | Failure] = []
         for outcome in self._evaluator.outcomes() if self._evaluator else ():
             if isinstance(outcome, Answer):
-                if self._jobs.get(outcome.job.target) is outcome.job:  # type: ignore[call-overload]
+                if self._jobs.get(outcome.job.tumour) is outcome.job:
                     news.append(self._write(outcome))
-            elif isinstance(outcome, Ready) or not outcome.job or self._jobs.get(outcome.job.target) is outcome.job:  # type: ignore[call-overload]
+            elif isinstance(outcome, Ready) or not outcome.job or self._jobs.get(outcome.job.tumour) is outcome.job:
                 news.append(outcome)
                 if isinstance(outcome, Failure) and outcome.job:
-                    del self._jobs[outcome.job.target]  # type: ignore[arg-type]
+                    del self._jobs[outcome.job.tumour]
         return news
 
     def forget_changes(self) -> None:
@@ -199,9 +199,8 @@ class MaskUpdater:
 
     def _write(self, answer: Answer) -> Updated | Failure:
         job, model, prediction = answer.job, answer.model, answer.prediction
-        tumour: Tumour = job.target  # type: ignore[assignment]
+        tumour, target = job.tumour, job.tumour.target
         del self._jobs[tumour]
-        target = tumour.target
         try:
             if self.volume(target.volume_node) is not job.volume:
                 return Failure(job, "The volume changed while its tumour was segmented: click again.")
