@@ -21,12 +21,12 @@ class BackgroundImport:
 
     Attributes:
         path: of the model among those on this computer; None where it was refused, or while `running`.
-        message: why it was refused; empty otherwise.
+        message: why there is none; a fault of ours, which no error names, is told too.
     """
 
     def __init__(self, file: Path, task: str | None, command: Sequence[str]) -> None:
         self.path: Path | None = None
-        self.message = ""
+        self.message = f"{file} was not imported: see the log for details."
         self._file, self._task, self._command = file, task, command
         self._thread = threading.Thread(target=self._run, name="SAM3DSegment import", daemon=True)
         self._thread.start()

@@ -198,6 +198,21 @@ def test_clicks_are_answered_while_a_model_is_imported(
     assert widget.ui.modelComboBox.currentData == "mine"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_import_that_a_fault_of_ours_ends_is_told_of(
+    widget: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(*_: object, **__: object) -> Path:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(background_import, "import_model", faulty)
+    QtModule.QFileDialog.answers.append(str(tmp_path / "mine.safetensors"))
+    widget.ui.importButton.click()
+    wait(lambda: widget.ui.importButton.enabled)
+    assert widget.session.status.failed and "mine.safetensors was not imported" in widget.ui.messageLabel.text
+    assert widget.ui.modelComboBox.currentData == "compact"
+
+
 def test_frozen_weights_that_are_imported_are_no_model_to_choose(widget: Any, tmp_path: Path) -> None:
     content = safetensors(b"weights")
     frozen = tmp_path / f"{hashlib.sha256(content).hexdigest()}.safetensors"
