@@ -13,7 +13,7 @@ from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.evaluation.cases import read_reference
 from SAM3DSegmentLib.evaluation.memory import forget_own_peak, peak_memory
 from SAM3DSegmentLib.evaluation.predictor import one_crop_method
-from SAM3DSegmentLib.evaluation.protocol import CENTRE, PAPER, evaluate
+from SAM3DSegmentLib.evaluation.protocol import CENTRE, PAPER, evaluate, follow
 from SAM3DSegmentLib.evaluation.rivals import RIVALS
 from SAM3DSegmentLib.evaluation.statistics import summarise
 from SAM3DSegmentLib.geometry import BoolArray, Volume
@@ -77,6 +77,23 @@ def test_paper_protocol_draws_voxels_of_the_structure_and_asks_for_each_count_af
     (summary,) = summarise(trials, 10)
     assert [n for n, _ in summary.curve] == [1, 3, 10]
     assert summary.efforts is None
+
+
+def test_method_with_the_clicks_of_another_answers_each_beginning_of_them(data: Path) -> None:
+    leaders = list(evaluate(data, structures(data), {"slices": slicewise}, NOISY_USERS, 3))
+    asked: list[tuple[Click, ...]] = []
+
+    @answering
+    def listening(volume: Volume, clicks: tuple[Click, ...]) -> BoolArray:
+        asked.append(clicks)
+        return truth(volume)
+
+    trials = list(follow(data, "listening", listening, leaders))
+    assert [(t.method, t.structure, t.user, t.clicks) for t in trials] == [
+        ("listening", t.structure, t.user, t.clicks) for t in leaders
+    ]
+    assert asked == [leader.clicks[:n] for leader in leaders for n in (1, 2, 3)]
+    assert all(step.dice == 1 for trial in trials for step in trial.steps)
 
 
 @pytest.mark.parametrize("name", RIVALS)

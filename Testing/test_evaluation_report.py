@@ -20,6 +20,7 @@ from SAM3DSegmentLib.evaluation.ledger import Ledger
 from SAM3DSegmentLib.evaluation.model_card import END, START, update_card
 from SAM3DSegmentLib.evaluation.protocol import CENTRE, NOISY, PAPER, User, evaluate
 from SAM3DSegmentLib.evaluation.report import Conditions, write_report
+from SAM3DSegmentLib.evaluation.rivals import RIVALS
 from SAM3DSegmentLib.evaluation.run import Contender, Plan, finished, run_share
 from SAM3DSegmentLib.evaluation.share import Share
 from Testing.doubles import BrightnessDecoder
@@ -264,6 +265,35 @@ def test_command_keeps_trials_of_the_same_program_and_device_alone(
     assert [run_on("cpu"), run_on("cpu")] == [1, 0]
     summary = json.loads((data / "out" / "summary.json").read_text())
     assert (summary["version"], summary["device"], len(summary["methods"])) == ("99", "cpu", 1)
+
+
+def test_rivals_meet_users_of_their_own_and_get_the_clicks_of_the_model(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "Engine", LightEngine)
+    (data / "one.tsv").write_text(f"case\tlabel_value\n{CASES[0]}\t1\n")
+    where = ["--data", str(data), "--cases", str(data / "one.tsv"), "--out", str(data / "out")]
+
+    def run(protocol: str) -> tuple[dict[tuple[str, str], list[tuple[str, ...]]], int]:
+        """The clicks of each method and user, and how many trials were run for them."""
+        how = ["--clicks", "3", "--seeds", "1", "--protocol", protocol, "--rivals"]
+        assert main(["evaluate", *where, *how]) == 0
+        made: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+        with (data / "out" / "clicks.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                made.setdefault((row["method"], row["user"]), []).append((row["r"], row["a"], row["s"], row["include"]))
+        return made, capsys.readouterr().err.count(": Dice")
+
+    clicks, fresh = run("interactive")
+    model = LightEngine("", "cpu").specification.name
+    rivals = [name for rival in RIVALS for name in (rival, f"{rival}, {model}'s clicks")]
+    assert [method for method, user in clicks if user == "centre"] == [model, *rivals]
+    for user in ("centre", "noisy"):
+        assert all(clicks[f"{rival}, {model}'s clicks", user] == clicks[model, user] for rival in RIVALS)
+        assert any(clicks[rival, user] != clicks[model, user] for rival in RIVALS)
+    assert fresh == 10
+    assert run("interactive") == (clicks, 0)
+    assert list(run("paper")[0]) == [(method, "paper") for method in (model, *RIVALS)]
 
 
 @pytest.mark.skipif(not TEST_DATA.is_dir(), reason=f"the test scans are not in {TEST_DATA}")

@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=INTERACTIVE_PROTOCOL,
         help="clicks that correct, or the paper's: 1, 3 and 10 random voxels of the object, one crop, no correction",
     )
-    parser.add_argument("--rivals", action="store_true", help="also a random walker and a region growing")
+    parser.add_argument(
+        "--rivals",
+        action="store_true",
+        help="also a random walker and a region growing: with the model's clicks, and with users who correct them",
+    )
     parser.add_argument("--sam", metavar="FILE", help="also SAM slice by slice, from its checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report; finished trials there are kept")
 
@@ -71,9 +75,14 @@ def run(options: argparse.Namespace) -> None:
         conditions = Conditions(
             network.name, network.sha256, engine.device, __version__, options.protocol, options.clicks
         )
-        tasks = run_share(plan, Contender(network.name, identity_of(engine), method(engine)), share)
+        identity = identity_of(engine)
+        tasks = run_share(plan, Contender(network.name, identity, method(engine)), share)
+    leaders = tuple(tasks)
     for name, rival in RIVALS.items() if options.rivals else ():
         tasks += run_share(plan, Contender(name, __version__, rival), share)
+        if not paper:  # whose clicks are the same for all
+            led = Contender(f"{name}, {network.name}'s clicks", f"{__version__} after {identity}", rival, leaders)
+            tasks += run_share(plan, led, share)
     if options.sam:
         with Engine(options.sam, options.device) as engine:
             tasks += run_share(plan, Contender(engine.specification.name, identity_of(engine), method(engine)), share)

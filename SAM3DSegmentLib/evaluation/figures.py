@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from SAM3DSegmentLib.picture import draw_segmentation
 
 RANKS = ("best", "median", "worst")
 NOISY_STYLE = "dashed"
+NO_WORD = r"[^\w-]+"
+"""What a method's name may hold and a file's had better not."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def draw_ranked(trials: Sequence[Trial], data: Path, folder: Path) -> list[Pictu
         trial = ranked[place]
         volume, reference = read_reference(data, trial.structure)
         last = trial.steps[-1]
-        path = folder / f"{rank}_{trial.method.replace(' ', '_')}.png"
+        path = folder / f"{rank}_{re.sub(NO_WORD, '_', trial.method)}.png"
         draw_segmentation(volume, trial.box, trial.mask, trial.clicks[: last.clicks], path, reference=reference)
         caption = (
             f"{trial.method}, {rank}: {trial.structure.case}, {trial.structure.name}, Dice {last.dice:.3f} after "

@@ -137,6 +137,28 @@ def interactive_trial(
     return Trial(name, structure, user, clicks, tuple(steps), *boxed(prediction))
 
 
+def follow(folder: Path, name: str, method: Method, leaders: Sequence[Trial]) -> Iterator[Trial]:
+    """A method with the very clicks that users made to correct another one: one trial after another.
+
+    Args:
+        folder: of the scans and label maps.
+        name: of the method in the report.
+        leaders: trials of the other method.
+
+    Raises:
+        UserError: of the first case that cannot be read.
+    """
+    for leader in leaders:
+        volume, reference = read_reference(folder, leader.structure)
+        predict = method(volume)
+        steps = []
+        made = len(leader.clicks)
+        for count in range(1, made + 1):
+            prediction, step = scored(predict, leader.clicks[:count], reference, volume, last=count == made)
+            steps.append(step)
+        yield Trial(name, leader.structure, leader.user, leader.clicks, tuple(steps), *boxed(prediction))
+
+
 def paper_trial(
     name: str, method: Method, structure: Structure, volume: Volume, reference: BoolArray, user: User, count: int
 ) -> Trial:
@@ -155,17 +177,20 @@ def paper_trial(
 
 
 def scored(
-    predict: Predictor, clicks: tuple[Click, ...], reference: BoolArray, volume: Volume
+    predict: Predictor, clicks: tuple[Click, ...], reference: BoolArray, volume: Volume, last: bool = False
 ) -> tuple[BoolArray, Step]:
     """The answer [K, J, I] to a list of clicks, and what it is worth.
 
     NSD is measured only where it is reported, as it costs seconds on a large mask.
+
+    Args:
+        last: whether no more clicks follow, whatever the answer.
     """
     forget_own_peak()
     start = perf_counter()
     prediction = predict(clicks)
     seconds, memory = perf_counter() - start, peak_memory()
     overlap = dice(reference, prediction)
-    reported = len(clicks) in CLICK_COUNTS or overlap == 1
+    reported = last or len(clicks) in CLICK_COUNTS or overlap == 1
     nsd = surface_dice(reference, prediction, volume.spacing, NSD_TOLERANCES) if reported else ()
     return prediction, Step(len(clicks), overlap, nsd, seconds, memory)

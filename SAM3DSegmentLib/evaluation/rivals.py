@@ -1,4 +1,4 @@
-"""Classical rivals of a network, fed with the same clicks: a random walker and a region growing.
+"""Classical rivals of a network, fed with clicks as it is: a random walker and a region growing.
 
 Both see a cube of tissue around the clicks in a bounded number of voxels. Each click stands for a ball of seeds of its
 own brightness; the cube's faces are background. The parameters were chosen on the sarcoma training scans and are the

@@ -12,7 +12,7 @@ from SAM3DSegmentLib.errors import EngineError
 from SAM3DSegmentLib.evaluation.cases import Structure, digest_of_pair
 from SAM3DSegmentLib.evaluation.ledger import Ledger, Task
 from SAM3DSegmentLib.evaluation.predictor import Method
-from SAM3DSegmentLib.evaluation.protocol import Trial, User, evaluate
+from SAM3DSegmentLib.evaluation.protocol import Trial, User, evaluate, follow
 from SAM3DSegmentLib.evaluation.share import Share
 
 POLL_SECONDS = 2.0
@@ -27,11 +27,14 @@ class Contender:
     Attributes:
         name: in the report.
         identity: a model's SHA-256 with version and device, or the version of the program for a classical method.
+        leaders: trials whose very clicks it gets, on every structure with every user; without them its users correct
+            its own answers.
     """
 
     name: str
     identity: str
     method: Method
+    leaders: tuple[Task, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,11 @@ def run_share(plan: Plan, contender: Contender, share: Share) -> list[Task]:
         if not due or structure not in own:
             continue
         users = [task.user for task in due]
-        trials = evaluate(plan.data, [structure], {contender.name: contender.method}, users, plan.count)
+        if contender.leaders:
+            led = {(task.structure, task.user): done[task] for task in contender.leaders if task in done}
+            trials = follow(plan.data, contender.name, contender.method, [led[structure, user] for user in users])
+        else:
+            trials = evaluate(plan.data, [structure], {contender.name: contender.method}, users, plan.count)
         for task, trial in zip(due, trials, strict=True):
             ledger.add(task, trial)
             sys.stderr.write(line_of(trial))
