@@ -52,6 +52,7 @@ class Session:
         self._editor = ClickEditor(self._updater, self._board)
         self._tumours = OpenTumours(scene)
         self._shown: tuple[Any, ...] = ()
+        self._placed: bool | None = None  # what `placing` was when it was last looked
         self._made: slicer.vtkMRMLSegmentationNode | None = None
 
     @property
@@ -108,7 +109,7 @@ class Session:
         self._leave_tumour()
         self.segmentation_node = segmentation_node
         if segmentation_node:
-            complete_segmentation(segmentation_node)
+            complete_segmentation(segmentation_node, self.volume_node)
         ids = tumour_table.segment_ids(segmentation_node)
         if ids and self.volume_node:
             self.open_tumour(ids[-1])
@@ -155,10 +156,12 @@ class Session:
             self.next_tumour()
         if lists := self.lists:
             start_placing(lists.include if include else lists.exclude)
+            self._placed = include
 
     def stop_placing(self) -> None:
         """Give the mouse back to the views."""
         stop_placing(self._scene)
+        self._placed = None
 
     @property
     def placing(self) -> bool | None:
@@ -256,23 +259,30 @@ class Session:
         if self._tumours.began:
             self._begin_tumour()
         if self.tumour:
-            self.tumour.restore_lists()
+            if self.tumour.restore_lists() and self._placed is not None:
+                self.place(self._placed)
             self._editor.take_in(self.tumour)
         for news in self._updater.poll():
             self._board.status = status_after(self.status, news, self.tumour)
         if self.tumour:
             self._board.update(progress=self._updater.progress(self.tumour))
-        before = self._shown
-        self._shown = self.status, self.clicks, self.tumour, self.volume_node, self.placing
+        before, self._placed = self._shown, self.placing
+        self._shown = self.status, self.clicks, self.tumour, self.volume_node, self._placed
         return before != self._shown
 
     def _forget_what_is_gone(self) -> None:
-        if self._tumours.forget_what_is_gone():
+        lost = self._tumours.forget_what_is_gone()
+        if lost:
             self._leave_tumour()
         if self.volume_node and not self.volume_node.GetScene():
             self.volume_node = self.segmentation_node = None
         if self.segmentation_node and not self.segmentation_node.GetScene():
             self.segmentation_node = None
+        if lost and self._placed is not None:
+            # Slicer goes on placing, into a list that no tumour has.
+            self.stop_placing()
+            if self.volume_node and not self._scene.IsBatchProcessing():
+                self.place(include=True)
 
     def _begin_tumour(self) -> None:
         """Make the segment that the first click asks for."""

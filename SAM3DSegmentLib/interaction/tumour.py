@@ -176,12 +176,14 @@ class Tumour:
             for click, other in zip(clicks, answered, strict=True)
         )
 
-    def restore_lists(self) -> None:
-        """Make lists that were deleted from the scene again; the clicks in them are gone."""
-        if not all(node.GetScene() for node in self.lists):
-            before = self.history.clicks
-            self.open()
-            self.changed = self.history.clicks != before
+    def restore_lists(self) -> bool:
+        """Make lists that were deleted from the scene again; the clicks in them are gone. Whether there were any."""
+        if all(node.GetScene() for node in self.lists):
+            return False
+        before = self.history.clicks
+        self.open()
+        self.changed = self.history.clicks != before
+        return True
 
     def start_of(self, clicks: tuple[Click, ...]) -> Start | None:
         """The mask that a list of clicks goes on from: of several, the one that answers most of them."""

@@ -6,7 +6,7 @@ import slicer
 
 from SAM3DSegmentLib.geometry import Point
 from SAM3DSegmentLib.scene.provenance import read_provenance
-from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation
+from SAM3DSegmentLib.scene.segments import REFERENCE_ROLE, add_segment, create_segmentation, lies_on_grid
 
 COLORS: tuple[Point, ...] = (
     (0.90, 0.62, 0.00),
@@ -19,8 +19,6 @@ COLORS: tuple[Point, ...] = (
 )
 """Okabe and Ito's palette: also told apart by the colour-blind, and unlike the green and red of clicks."""
 
-REFERENCE_ROLE = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-
 
 def segment_ids(segmentation_node: slicer.vtkMRMLSegmentationNode | None) -> tuple[str, ...]:
     """The segments in their order; none without a segmentation."""
@@ -28,16 +26,21 @@ def segment_ids(segmentation_node: slicer.vtkMRMLSegmentationNode | None) -> tup
 
 
 def find_segmentation(volume_node: slicer.vtkMRMLVolumeNode) -> slicer.vtkMRMLSegmentationNode | None:
-    """The newest segmentation that was clicked on this volume; else one of ours, from a file, that names no volume."""
+    """The newest segmentation that was clicked on this volume; else one of ours, from a file, that fits it.
+
+    A file names no volume: it fits where all of its segments lie on the volume's voxels.
+    """
     scene = volume_node.GetScene()
     count = scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
     nodes = [scene.GetNthNodeByClass(index, "vtkMRMLSegmentationNode") for index in reversed(range(count))]
     ours = [node for node in nodes if not node.GetHideFromEditors() and _is_ours(node)]
-    for wanted in (volume_node.GetID(), None):
-        for node in ours:
-            if node.GetNodeReferenceID(REFERENCE_ROLE) == wanted:
-                return node
-    return None
+    named = [node for node in ours if node.GetNodeReferenceID(REFERENCE_ROLE) == volume_node.GetID()]
+    unnamed = (node for node in ours if not node.GetNodeReferenceID(REFERENCE_ROLE) and _fits(node, volume_node))
+    return named[0] if named else next(unnamed, None)
+
+
+def _fits(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode) -> bool:
+    return all(lies_on_grid(segmentation_node, segment_id, volume_node) for segment_id in segment_ids(segmentation_node))
 
 
 def _is_ours(segmentation_node: slicer.vtkMRMLSegmentationNode) -> bool:

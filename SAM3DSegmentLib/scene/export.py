@@ -119,8 +119,10 @@ def _labelmap(
 ) -> slicer.vtkMRMLLabelMapVolumeNode:
     """A label volume, outside the scene, on the volume's grid."""
     segment_ids = segmentation_node.GetSegmentation().GetSegmentIDs()
-    node = slicer.vtkMRMLLabelMapVolumeNode()
-    shape = volume_node.GetImageData().GetDimensions()[::-1]
+    node, image = slicer.vtkMRMLLabelMapVolumeNode(), volume_node.GetImageData()
+    if not image:
+        raise ExportError(f"{volume_node.GetName()} holds no voxels: load its image first, or export a .seg.nrrd file.")
+    shape = image.GetDimensions()[::-1]
     background = np.zeros((1, 1, 1), np.min_scalar_type(len(segment_ids)))
     slicer.util.updateVolumeFromArray(node, np.broadcast_to(background, shape))
     labels = slicer.util.arrayFromVolume(node)

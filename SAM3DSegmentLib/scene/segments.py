@@ -23,6 +23,9 @@ TUMOUR = (
 BINARY_LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 CLOSED_SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
+REFERENCE_ROLE = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+"""Under which a segmentation names its volume."""
+
 NOTHING: tuple[Box, BoolArray] = (slice(0, 0), slice(0, 0), slice(0, 0)), np.zeros((0, 0, 0), bool)
 """The box and the mask of an empty segment."""
 
@@ -37,9 +40,16 @@ def create_segmentation(volume_node: slicer.vtkMRMLVolumeNode, name: str) -> sli
     return segmentation_node
 
 
-def complete_segmentation(segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
-    """Give a segmentation that a script or another program made what clicks need; what it shows and holds stays."""
+def complete_segmentation(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode | None
+) -> None:
+    """Give a segmentation that a script or another program made what clicks need; what it shows and holds stays.
+
+    One that names no volume, as from a file, belongs to `volume_node` from now on.
+    """
     segmentation_node.CreateDefaultDisplayNodes()
+    if volume_node and not segmentation_node.GetNodeReferenceID(REFERENCE_ROLE):
+        segmentation_node.SetNodeReferenceID(REFERENCE_ROLE, volume_node.GetID())
     if not segmentation_node.GetSegmentation().GetNumberOfSegments():
         segmentation_node.GetSegmentation().SetSourceRepresentationName(BINARY_LABELMAP)
 
@@ -69,6 +79,7 @@ def read_mask(
 
     A segment that was made on another grid, or lies under another parent transform, is resampled (nearest voxel). Of
     segments that are surfaces only, as from an RT structure set, labelmaps are made; the surfaces stay their source.
+    Of a volume whose own voxels are missing the end is unknown, and nothing is cut off there.
 
     Returns:
         The smallest box of voxels (K, J, I) around the segment and the mask within it; empty for an empty segment.
@@ -81,7 +92,8 @@ def read_mask(
     if not labelmap.IsEmpty() and not _has_grid(labelmap, segmentation_node, volume_node):
         labelmap = _resampled(labelmap, segmentation_node, volume_node)
     box, mask = _voxels(labelmap)
-    shape = volume_node.GetImageData().GetDimensions()[::-1]
+    image = volume_node.GetImageData()
+    shape = image.GetDimensions()[::-1] if image else [b.stop for b in box]
     inside = tuple(slice(max(0, -b.start), max(0, n - b.start)) for b, n in zip(box, shape, strict=True))
     k, j, i = (slice(max(0, b.start), n) for b, n in zip(box, shape, strict=True))
     return trim((k, j, i), mask[inside])
@@ -137,14 +149,15 @@ def lies_on_grid(
 ) -> bool:
     """Whether the segment's labelmap has the volume's grid and parent transform and no voxels beyond the volume.
 
-    `read_mask` is exact then, and only then all of the segment.
+    `read_mask` is exact then, and only then all of the segment. A segment that is a surface only has no grid.
     """
     labelmap = segmentation_node.GetSegmentation().GetSegment(segment_id).GetRepresentation(BINARY_LABELMAP)
-    if labelmap.IsEmpty():
+    if labelmap and labelmap.IsEmpty():
         return True
-    if not _has_grid(labelmap, segmentation_node, volume_node):
+    image = volume_node.GetImageData()
+    if not labelmap or not image or not _has_grid(labelmap, segmentation_node, volume_node):
         return False
-    extent, (i, j, k) = labelmap.GetExtent(), volume_node.GetImageData().GetDimensions()
+    extent, (i, j, k) = labelmap.GetExtent(), image.GetDimensions()
     return bool(min(extent[::2]) >= 0 and extent[1] < i and extent[3] < j and extent[5] < k)
 
 
