@@ -227,7 +227,7 @@ class SAM3DSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from SAM3DSegmentLib.interaction.packages import missing_packages
 
         panel = self._engine_panel
-        self._missing = [] if panel.remote_command else missing_packages(panel.model)
+        self._missing = [] if panel.remote_command else missing_packages(panel.model, panel.device)
         if self._missing:
             self.session.use_engine(None)
         else:

@@ -16,6 +16,7 @@ from SAM3DSegmentLib.clicks import Click
 from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import CancelledError, NoIncludeClickError, UserError
 from SAM3DSegmentLib.evaluation import command as evaluation
+from SAM3DSegmentLib.option_types import at_least, host, port
 from SAM3DSegmentLib.typed_clicks import add_clicks, joined_points
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except UserError as error:
         print(f"sam3dsegment: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("", __package__):
+            raise  # a fault of ours
+        extra = "evaluation" if options.run is evaluation.run else "desktop"
+        advice = f'install what this command needs, in a checkout with pip install ".[{extra}]"'
+        print(f"sam3dsegment: {error.name} is not installed: {advice}.", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, CancelledError):
         print("sam3dsegment: cancelled", file=sys.stderr)
@@ -79,9 +87,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="COMMAND",
         help='that starts the engine elsewhere, for example "ssh gpu-host sam3dsegment engine"',
     )
-    view.add_argument("--host", default="127.0.0.1", help="address to bind to; beyond this computer at your own risk")
-    view.add_argument("--port", type=int, default=8080, help="0 for any that is free")
-    view.add_argument("--upload-limit", type=int, default=4000, metavar="MB", help="of one upload")
+    view.add_argument(
+        "--host", type=host, default="127.0.0.1", help="address to bind to; beyond this computer at your own risk"
+    )
+    view.add_argument("--port", type=port, default=8080, help="0 for any that is free")
+    view.add_argument("--upload-limit", type=at_least(1), default=4000, metavar="MB", help="of one upload")
     view.add_argument("--no-browser", action="store_true", help="print the address only")
 
     evaluate = add_command(commands, "evaluate", evaluation.run, "measure quality with simulated users")

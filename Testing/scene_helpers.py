@@ -13,7 +13,7 @@ from vtkmodules.vtkCommonCore import vtkPoints
 from vtkmodules.vtkCommonTransforms import vtkThinPlateSplineTransform
 
 from SAM3DSegmentLib.geometry import Volume
-from SAM3DSegmentLib.scene.volumes import add_volume
+from SAM3DSegmentLib.scene.volumes import add_volume, transform_between
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "test"
 
@@ -61,6 +61,15 @@ def put_under(node, transform: str) -> None:
         spline.SetBasisToR()
         parent.SetAndObserveTransformToParent(spline)
     node.SetAndObserveTransformNodeID(parent.GetID())
+
+
+def world_to_volume_ras(node, world):
+    """A position in world RAS mm, as it is seen in the views, in the volume's own RAS (before its parent transform)."""
+    return transform_between(None, node).TransformPoint(world)
+
+
+def volume_ras_to_world(node, ras):
+    return transform_between(node, None).TransformPoint(ras)
 
 
 def whole(shape) -> tuple[slice, ...]:

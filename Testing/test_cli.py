@@ -22,7 +22,7 @@ from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.models.store import find_model
 from SAM3DSegmentLib.typed_clicks import joined_points
 from Testing.doubles import ball_volume, middle
-from Testing.without_torch import hiding_torch
+from Testing.without_torch import hiding, hiding_torch
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "test"
@@ -170,6 +170,9 @@ def test_a_missing_or_unreadable_scan_is_one_line(
         (["segment", "scan.nii.gz", "--out", "mask.nrrd", "--include"], "expected one argument"),
         (["segment", "scan.nii.gz", "--out", "mask.nrrd", "--inc", "-1,2,3"], "unrecognized arguments"),
         (["segmnt"], "invalid choice"),
+        (["view", "--port", "99999"], "from 0 to 65535"),
+        (["view", "--port", "-1"], "from 0 to 65535"),
+        (["view", "--host", ""], "is no host"),
     ],
 )
 def test_arguments_that_make_no_sense_are_one_line(
@@ -308,6 +311,26 @@ def test_what_needs_torch_says_so_in_one_line_where_it_is_absent(ball_scan: tupl
         assert result.returncode == 2
         (line,) = result.stderr.splitlines()
         assert "torch" in line and "install" in line
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("slicer", ["segment", "SCAN", "--include", "0,0,0", "--out", "mask.nrrd"], ".[desktop]"),
+        ("trame", ["view", "--port", "0", "--no-browser"], ".[desktop]"),
+        ("skimage", ["evaluate", "--data", ".", "--cases", "cases.tsv", "--out", "out"], ".[evaluation]"),
+    ],
+)
+def test_a_package_that_a_command_needs_and_lacks_is_one_line(
+    ball_scan: tuple[Path, str], tmp_path: Path, package: str, arguments: list[str], extra: str
+) -> None:
+    given = [str(ball_scan[0]) if argument == "SCAN" else argument for argument in arguments]
+    command = [sys.executable, "-m", "SAM3DSegmentLib.cli", *given]
+    environment = hiding(tmp_path, package)
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert f"{package} is not installed" in line and extra in line
 
 
 def test_the_table_marks_a_click_that_changed_nothing(

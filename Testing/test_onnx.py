@@ -182,6 +182,9 @@ def test_a_gpu_is_asked_of_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not isinstance(open_network(BUNDLED, "auto"), TorchNetwork)
     with pytest.raises(EngineError, match="needs PyTorch"):
         open_network(BUNDLED, "cuda")
+    for name in ("bogus", "cuda:x", "auto:1"):
+        with pytest.raises(DeviceError, match="choose auto, cuda, mps or cpu"):
+            open_network(BUNDLED, name)
 
 
 def test_the_bundled_model_asks_for_onnxruntime_only_where_torch_does_not_serve(
@@ -195,6 +198,10 @@ def test_the_bundled_model_asks_for_onnxruntime_only_where_torch_does_not_serve(
     here.add("torch")
     assert packages.missing_packages("compact") == []
     assert packages.missing_packages("kits") == ["segment-anything"]
+    here.discard("torch")
+    here.add("onnxruntime")
+    assert packages.missing_packages("compact", "cpu") == []
+    assert packages.missing_packages("compact", "cuda") == packages.missing_packages("compact", "mps") == ["torch"]
 
 
 def test_an_exported_graph_answers_like_its_checkpoint(tmp_path: Path, crop: Float32Array) -> None:

@@ -20,8 +20,7 @@ from SAM3DSegmentLib.scene.click_observer import ClickObserver
 from SAM3DSegmentLib.scene.placement import is_placing, start_placing, stop_placing
 from SAM3DSegmentLib.scene.provenance import Provenance, write_provenance
 from SAM3DSegmentLib.scene.segments import add_segment, create_segmentation, remove_segment
-from SAM3DSegmentLib.scene.volumes import volume_ras_to_world
-from Testing.scene_helpers import TRANSFORMS, put_under, save_and_reopen, volume_node
+from Testing.scene_helpers import TRANSFORMS, put_under, save_and_reopen, volume_node, volume_ras_to_world
 
 CLICKS = (Click((1 / 3, 2 / 7, 3.0123456789)), Click((1.0, -1.0, 1.0), False), Click((2.0, 2.0, 2.0)))
 PREVIEW = 1

@@ -21,8 +21,18 @@ from SAM3DSegmentLib.scene.segments import (
     read_mask_on_own_grid,
     remove_segment,
 )
-from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node, world_to_volume_ras
-from Testing.scene_helpers import DATA, SHAPE, TRANSFORMS, node_ids, on_grid, put_under, volume_node, whole
+from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node
+from Testing.scene_helpers import (
+    DATA,
+    SHAPE,
+    TRANSFORMS,
+    node_ids,
+    on_grid,
+    put_under,
+    volume_node,
+    whole,
+    world_to_volume_ras,
+)
 
 RED = (1.0, 0.0, 0.0)
 SHARED_LAYER, OWN_LAYERS = 1, 2

@@ -14,8 +14,17 @@ from hypothesis import strategies as st
 from SAM3DSegmentLib.errors import ScanError
 from SAM3DSegmentLib.geometry import Volume
 from SAM3DSegmentLib.scene.application import boot_scene
-from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node, volume_ras_to_world, world_to_volume_ras
-from Testing.scene_helpers import DATA, SHAPE, TRANSFORMS, oblique, put_under, volume_node
+from SAM3DSegmentLib.scene.volumes import add_volume, volume_from_node
+from Testing.scene_helpers import (
+    DATA,
+    SHAPE,
+    TRANSFORMS,
+    oblique,
+    put_under,
+    volume_node,
+    volume_ras_to_world,
+    world_to_volume_ras,
+)
 
 SCANS = sorted(DATA.glob("*_image.nii.gz"), key=lambda path: path.stat().st_size)[:4]
 

@@ -1,4 +1,4 @@
-"""Python processes in which PyTorch is not installed, or in which importing it is an error."""
+"""Python processes in which PyTorch, or another package, is not installed, or importing PyTorch is an error."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-HIDES_TORCH = """
+HIDES = """
 from importlib.machinery import PathFinder
 
 found = PathFinder.find_spec
 
 
 def find_spec(name, path=None, target=None):
-    return None if name.partition(".")[0] == "torch" else found(name, path, target)
+    return None if name.partition(".")[0] in {names} else found(name, path, target)
 
 
 PathFinder.find_spec = find_spec
@@ -24,7 +24,12 @@ PathFinder.find_spec = find_spec
 
 def hiding_torch(folder: Path) -> dict[str, str]:
     """The environment of a process that finds no torch."""
-    (folder / "sitecustomize.py").write_text(HIDES_TORCH)
+    return hiding(folder, "torch")
+
+
+def hiding(folder: Path, *names: str) -> dict[str, str]:
+    """The environment of a process that finds none of these packages."""
+    (folder / "sitecustomize.py").write_text(HIDES.format(names=set(names)))
     return environment(folder)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 from SAM3DSegmentLib import __version__
 from SAM3DSegmentLib.engine.client import Engine
+from SAM3DSegmentLib.option_types import at_least
 
 INTERACTIVE_PROTOCOL, PAPER_PROTOCOL = "interactive", "paper"
 
@@ -32,17 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sam", metavar="FILE", help="also SAM slice by slice, from its checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report; finished trials there are kept")
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """The type of an option that is a whole number from `least` on."""
-
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
-        return int(text)
-
-    return number
 
 
 def run(options: argparse.Namespace) -> None:

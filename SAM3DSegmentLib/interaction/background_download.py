@@ -15,13 +15,14 @@ class BackgroundDownload:
     Attributes:
         model: that is fetched.
         fraction: of it that is here, 0 to 1.
-        message: what to tell the user once `running` is False; empty after a success.
+        message: what to tell the user once `running` is False; empty after a success. A fault of ours, which no error
+            names, is told too.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.fraction = 0.0
-        self.message = ""
+        self.message = f"{model.title} was not downloaded: see the log for details."
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._run, name="SAM3DSegment download", daemon=True)
         self._thread.start()
@@ -37,6 +38,7 @@ class BackgroundDownload:
     def _run(self) -> None:
         try:
             download_model(self.model, self._progressed)
+            self.message = ""
         except CancelledError:
             self.message = "The download was cancelled: the next one goes on from there."
         except UserError as error:

@@ -205,7 +205,10 @@ class Evaluator:
         try:
             self._engine.load(model, device)
         except UserError as error:
-            kept = " Until then the model before it stays in use." if self._has_model else ""
+            kept = ""
+            if self._has_model:
+                kept = " Until then the model before it stays in use."
+                self._outcomes.put(self._ready())  # whose device nobody tells any more
             return Failure(None, f"{error}{kept}")
         self._segmenter = None
         return self._ready()

@@ -10,14 +10,21 @@ from SAM3DSegmentLib.models.catalogue import CATALOGUE, COMPACT, COMPACT_PACKAGE
 from SAM3DSegmentLib.models.header import architecture_of
 from SAM3DSegmentLib.models.store import find_model
 
+ON_PROCESSOR = ("auto", "cpu")
+"""Devices that a network runs on without PyTorch, if it has a graph."""
 
-def missing_packages(model: str) -> list[str]:
+
+def missing_packages(model: str, device: str = "auto") -> list[str]:
     """Of a model in the catalogue or the models folder, or of the checkpoint of that path; nothing is imported for it.
 
     Where one of several sets of packages suffices and none is complete, what the first one lacks.
+
+    Args:
+        device: "auto", "cpu", or that of a GPU, for which only sets with PyTorch suffice.
     """
     importlib.invalidate_caches()
-    lacking = [[name for name in packages if not find_spec(name.replace("-", "_"))] for packages in packages_of(model)]
+    sets = [packages for packages in packages_of(model) if device in ON_PROCESSOR or "torch" in packages]
+    lacking = [[name for name in packages if not find_spec(name.replace("-", "_"))] for packages in sets]
     return lacking[0] if all(lacking) else []
 
 

@@ -40,7 +40,9 @@ def find_segmentation(volume_node: slicer.vtkMRMLVolumeNode) -> slicer.vtkMRMLSe
 
 
 def _fits(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode) -> bool:
-    return all(lies_on_grid(segmentation_node, segment_id, volume_node) for segment_id in segment_ids(segmentation_node))
+    return all(
+        lies_on_grid(segmentation_node, segment_id, volume_node) for segment_id in segment_ids(segmentation_node)
+    )
 
 
 def _is_ours(segmentation_node: slicer.vtkMRMLSegmentationNode) -> bool:

@@ -132,8 +132,8 @@ def _receive(
         if response.status != HTTPStatus.PARTIAL_CONTENT:
             file.seek(0)
             file.truncate()
-        length = response.headers["Content-Length"]
-        total = file.tell() + int(length) if length else None
+        length = response.headers["Content-Length"] or ""
+        total = file.tell() + int(length) if length.isdecimal() else None
         missing = (total or model.size or 0) - file.tell()
         if shutil.disk_usage(models_folder()).free < missing:
             raise ModelStoreError(

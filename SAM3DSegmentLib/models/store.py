@@ -1,7 +1,8 @@
 """The folder where models live on this computer: find, list, import and delete them.
 
 A model is one checkpoint file; its name is the catalogue's, or the file's without suffix. Beside a checkpoint that
-cannot say what it was trained for (a published `.pth`) lies a JSON file of the same name with its task.
+cannot say what it was trained for (a published `.pth`) lies a JSON file of the same name with its task; beside one that
+runs without PyTorch its graph, `.onnx`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ FOLDER_VARIABLE = "SAM3DSEGMENT_MODELS"
 SUFFIXES = (".safetensors", ".pth")
 """Of checkpoints; where a model is there in both formats the earlier suffix wins."""
 
+GRAPH_SUFFIX = ".onnx"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 PACKAGE = Path(__file__).resolve().parents[1]
 BUNDLE_FOLDERS = (PACKAGE.parent / "Resources" / "models", PACKAGE / "Resources" / "models")
@@ -130,7 +132,8 @@ def import_model(
     """Copy a checkpoint into the models folder and return its path there; a model of that name is replaced.
 
     A file of frozen weights that the checkpoint stands on comes with it, where it lies beside the checkpoint; a damaged
-    one in the models folder is replaced. What is refused leaves every model as it was.
+    one in the models folder is replaced. So does its ONNX graph, unless the checkpoint gets another name, which the
+    graph would not find it by. What is refused leaves every model as it was.
 
     Args:
         file: a `.safetensors` file, or a published checkpoint or SAM's own of any suffix.
@@ -176,6 +179,9 @@ def import_model(
         if suffix == ".pth" and task:
             note = json.dumps({"task": task, "source": file.name, "sha256": digest}, indent=2).encode()
             parts.append(write_whole(io.BytesIO(note), staging / target.with_suffix(".json").name))
+        graph = _graph_to_bring(file, target.name, digest)
+        if graph:
+            parts.append(copy_whole(graph, staging / target.with_suffix(GRAPH_SUFFIX).name))
         # Last, so that a model is complete as soon as it is listed.
         parts.append(copy_whole(file, staging / target.name))
         if check and not is_proven:
@@ -185,6 +191,8 @@ def import_model(
         for other in SUFFIXES:
             if other != suffix:
                 (folder / (name + other)).unlink(missing_ok=True)
+        if not graph:
+            target.with_suffix(GRAPH_SUFFIX).unlink(missing_ok=True)
     return target
 
 
@@ -198,7 +206,7 @@ def delete_model(name: str) -> None:
     if name == COMPACT.name:
         raise ModelStoreError(f"The model {name!r} came with the program: only models that were added can be deleted.")
     folder = models_folder()
-    suffixes = (*SUFFIXES, ".json", ".partial")
+    suffixes = (*SUFFIXES, GRAPH_SUFFIX, ".json", ".partial")
     belonging = [path for path in folder.glob("*") if path.suffix in suffixes and _name_of(path) == name]
     if not belonging:
         raise UnknownModelError(f"There is no model {name!r} on this computer: nothing was deleted.")
@@ -262,6 +270,15 @@ def _backbone_to_bring(file: Path, folder: Path) -> Path | None:
             "the models are as before."
         )
     return beside
+
+
+def _graph_to_bring(file: Path, file_name: str, digest: str) -> Path | None:
+    """The ONNX graph beside a checkpoint, where it was exported from this very file and finds it by `file_name`."""
+    graph = file.with_suffix(GRAPH_SUFFIX)
+    if graph == file or not graph.is_file():
+        return None
+    content = graph.read_bytes()
+    return graph if digest.encode() in content and file_name.encode() in content else None
 
 
 @contextmanager

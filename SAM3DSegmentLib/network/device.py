@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 GPU_DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
+KINDS = ("cuda", "mps", "cpu")
 AMD_DRIVER = Path("/dev/kfd")
 
 
@@ -30,6 +31,16 @@ def may_have_gpu() -> bool:
     return True
 
 
+def check_device_name(name: str) -> None:
+    """
+    Raises:
+        DeviceError: no device can have this name.
+    """
+    kind, _, number = name.partition(":")
+    if name != "auto" and (kind not in KINDS or (number and not number.isdecimal())):
+        raise DeviceError(f"There is no device {name!r}: choose auto, cuda, mps or cpu.")
+
+
 def choose_device(name: str) -> torch.device:
     """The device for "auto" (CUDA, else MPS, else the CPU), "cuda", "cuda:1", "mps" or "cpu".
 
@@ -38,12 +49,11 @@ def choose_device(name: str) -> torch.device:
     """
     import torch
 
+    check_device_name(name)
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind in present if present[kind]))
     kind, _, number = name.partition(":")
-    if kind not in present or (number and not number.isdecimal()):
-        raise DeviceError(f"There is no device {name!r}: choose auto, cuda, mps or cpu.")
     if not present[kind] or (kind == "cuda" and int(number or 0) >= torch.cuda.device_count()):
         raise DeviceError(f"The device {name!r} is not available here: choose auto or cpu.")
     return torch.device(name)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from SAM3DSegmentLib.errors import CheckpointError, EngineError
 from SAM3DSegmentLib.geometry import Float32Array
-from SAM3DSegmentLib.network.device import may_have_gpu
+from SAM3DSegmentLib.network.device import check_device_name, may_have_gpu
 from SAM3DSegmentLib.network.interface import CropClick, Progress
 from SAM3DSegmentLib.specification import Specification
 
@@ -55,9 +55,10 @@ def open_network(checkpoint: Path, device: str) -> ArrayNetwork:
     Raises:
         CheckpointError: the checkpoint is damaged or of an unknown network, or its graph is not usable and there is no
             PyTorch to do without.
-        DeviceError: the device is not there.
+        DeviceError: there is no such device, or it is not here.
         EngineError: the package that this network needs is not installed.
     """
+    check_device_name(device)
     has_torch = find_spec("torch") is not None
     on_processor = device == "cpu" or (device == "auto" and not (has_torch and may_have_gpu()))
     graph = graph_of(checkpoint)

@@ -10,7 +10,7 @@ from vtkmodules.vtkCommonMath import vtkMatrix4x4
 from vtkmodules.vtkCommonTransforms import vtkGeneralTransform
 
 from SAM3DSegmentLib.errors import ScanError
-from SAM3DSegmentLib.geometry import Point, Volume
+from SAM3DSegmentLib.geometry import Volume
 
 STORED_AS = {"b1": "u1", "f2": "f4", "i8": "f8", "u8": "f8"}
 """NumPy types that VTK cannot hold or Slicer cannot draw, and the type that takes their place."""
@@ -64,22 +64,13 @@ def add_volume(scene: slicer.vtkMRMLScene, volume: Volume, name: str) -> slicer.
     return node
 
 
-def world_to_volume_ras(volume_node: slicer.vtkMRMLVolumeNode, world: Point) -> Point:
-    """A position in world RAS mm, as it is seen in the views, in the volume's own RAS (before its parent transform)."""
-    r, a, s = transform_between(None, volume_node).TransformPoint(world)
-    return r, a, s
-
-
-def volume_ras_to_world(volume_node: slicer.vtkMRMLVolumeNode, ras: Point) -> Point:
-    """The inverse of `world_to_volume_ras`; a non-linear transform is inverted to 0.001 mm."""
-    r, a, s = transform_between(volume_node, None).TransformPoint(ras)
-    return r, a, s
-
-
 def transform_between(
     source: slicer.vtkMRMLTransformableNode | None, target: slicer.vtkMRMLTransformableNode | None
 ) -> vtkGeneralTransform:
-    """From the RAS of one node to that of another, linear or not; None stands for the world."""
+    """From the RAS of one node to that of another, linear or not; None stands for the world.
+
+    A non-linear transform is inverted to 0.001 mm.
+    """
     transform = vtkGeneralTransform()
     source_transform, target_transform = (node and node.GetParentTransformNode() for node in (source, target))
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source_transform, target_transform, transform)

@@ -89,6 +89,8 @@ class FileExchange:
         try:
             folder.mkdir()
             return await self._receive(request, folder)
+        except ConnectionError as error:
+            raise ScanError("The upload broke off: try again, or open the scan by its path.") from error
         except OSError as error:
             raise ScanError(
                 f"The upload cannot be kept in {self._folder} ({error.strerror or error}): make room there, or open "

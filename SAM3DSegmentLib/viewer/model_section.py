@@ -67,7 +67,7 @@ class ModelSection:
                 self._changed()
 
     async def import_file(self, path: Path) -> None:
-        """Keep a checkpoint under the task that the page names, and turn to it.
+        """Keep a checkpoint under the task that the page names, and turn to it, unless another was chosen meanwhile.
 
         Args:
             path: of the file, or of a folder that holds the frozen weights that it stands on, too.
@@ -75,12 +75,12 @@ class ModelSection:
         Raises:
             UserError: it cannot be taken.
         """
-        task = self._shown.import_task or None
+        task, chosen_before = self._shown.import_task or None, self._shown.model
         kept = await asyncio.get_running_loop().run_in_executor(
             None, lambda: import_model(checkpoint_among(path), task=task, check=check_loads)
         )
-        name = name_of_file(kept)
-        self._list(name or self._shown.model)
+        name, chosen = name_of_file(kept), self._shown.model
+        self._list(name if name and chosen == chosen_before else chosen)
         self._changed()
         if name is None:
             self._tell(FROZEN_WEIGHTS, False)

@@ -253,7 +253,7 @@ class Viewer:
         """Start the engine here; for the device "remote", which chooses its own, by the command."""
         model, device = self._engine_choice = self._shown.model, self._shown.device
         remote = device == REMOTE["value"]
-        missing = [] if remote else missing_packages(model)
+        missing = [] if remote else missing_packages(model, device)
         engine = Engine(model, "auto", self._engine_command) if remote else Engine(model, device)
         self.session.use_engine(None if missing else engine)
         if missing:

@@ -124,6 +124,7 @@ def test_an_engine_of_the_same_command_goes_on_with_the_other_model(session, eng
 
 
 def test_where_another_model_cannot_be_loaded_the_present_one_answers(session, engine):
+    engine.device = "cuda"
     clicked(session)
     engine.failure = CheckpointError("kits.safetensors is damaged: import it again.")
     session.use_engine(FakeEngine(choice=("kits", "cpu")))
@@ -132,7 +133,7 @@ def test_where_another_model_cannot_be_loaded_the_present_one_answers(session, e
         session.poll()
         time.sleep(0.01)
     assert session.status.message.startswith("kits.safetensors is damaged: import it again. ")
-    assert "stays in use" in session.status.message
+    assert "stays in use" in session.status.message and session.status.device == "cuda"
     engine.failure = None
     asked = len(engine.asked)
     click(session, "left", offset=(0, 0, 8))

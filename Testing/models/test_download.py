@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ import pytest
 
 from SAM3DSegmentLib.cli import main
 from SAM3DSegmentLib.errors import CancelledError, ModelStoreError
+from SAM3DSegmentLib.interaction import background_download
 from SAM3DSegmentLib.models import download
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, SAM_VIT_B, Model
 from SAM3DSegmentLib.models.download import download_model
@@ -208,3 +210,16 @@ def test_redirect_away_from_https_is_not_followed(server: Server) -> None:
 def test_model_without_an_address_is_to_be_imported() -> None:
     with pytest.raises(ModelStoreError, match="import it from a file"):
         download_model(CATALOGUE["kits"], silent)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_download_that_a_fault_of_ours_ends_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: object) -> Path:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(background_download, "download_model", faulty)
+    fetching = background_download.BackgroundDownload(SAM_VIT_B)
+    end = time.monotonic() + 10
+    while fetching.running and time.monotonic() < end:
+        time.sleep(0.01)
+    assert "was not downloaded" in fetching.message

@@ -91,6 +91,7 @@ def test_a_users_own_notes_beside_a_model_are_left_alone(folder: Path) -> None:
 def test_deleted_model_leaves_nothing_behind(checkpoint: Path, folder: Path) -> None:
     import_model(checkpoint, task="kits")
     (folder / "kits.pth.partial").write_bytes(b"half")
+    (folder / "kits.onnx").write_bytes(b"graph")
     (folder / "other.safetensors").write_bytes(b"other")
     delete_model("kits")
     assert [p.name for p in folder.iterdir()] == ["other.safetensors"]

@@ -46,7 +46,7 @@ def test_missing_packages_are_asked_for_once_at_the_first_click(
 ) -> None:
     from SAM3DSegmentLib.interaction import packages
 
-    monkeypatch.setattr(packages, "missing_packages", lambda model: ["torch", "safetensors"])
+    monkeypatch.setattr(packages, "missing_packages", lambda *_: ["torch", "safetensors"])
     opened = shown(module)
     widget = next(opened)
     process()
@@ -59,7 +59,7 @@ def test_missing_packages_are_asked_for_once_at_the_first_click(
     assert len(questions) == 1 and "torch" in questions[0] and sys.prefix in questions[0]
     assert "missing" in widget.ui.messageLabel.text and len(widget.session.clicks) == 2
     application.answers["confirm"] = True
-    monkeypatch.setattr(packages, "missing_packages", lambda model: [])
+    monkeypatch.setattr(packages, "missing_packages", lambda *_: [])
     widget.ui.installButton.click()
     assert application.calls["torch"] and application.calls["pip"] == [["safetensors>=0.4"]]
     settle(widget)
