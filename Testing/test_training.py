@@ -185,6 +185,13 @@ def test_the_engine_answers_with_the_best_checkpoint_as_the_network_in_training_
     assert (answer - expected).abs().max() < STORED_TOLERANCE
 
 
+def test_a_run_on_random_frozen_weights_says_so(
+    configuration: Configuration, dataset: PreparedDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Trainer(replace(configuration, epochs=0), dataset, ALONE).run()
+    assert "frozen weights are random" in capsys.readouterr().out
+
+
 def test_the_automatic_variant_does_not_look_at_clicks(configuration: Configuration) -> None:
     network = initial_network(replace(configuration, prompt="automatic"))
     with torch.no_grad():

@@ -96,6 +96,8 @@ class Trainer:
             print(
                 f"{paper / 1e6:.2f} M trained parameters, and {additions / 1e6:.2f} M of the additions to the paper's"
             )
+            if not self.configuration.backbone:
+                print("no backbone is given: the frozen weights are random, not SAM's")
         if not self.rows:
             self._end_epoch({"step": 0.0}, log)
         losses: list[float] = []
