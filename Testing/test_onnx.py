@@ -17,6 +17,7 @@ from SAM3DSegmentLib.engine.client import Engine
 from SAM3DSegmentLib.errors import CheckpointError, DeviceError, EngineError
 from SAM3DSegmentLib.geometry import Float32Array
 from SAM3DSegmentLib.interaction import packages
+from SAM3DSegmentLib.models.store import FOLDER_VARIABLE, import_model
 from SAM3DSegmentLib.network import runtime
 from SAM3DSegmentLib.network.compact import CompactNetwork
 from SAM3DSegmentLib.network.compact_predictor import save_compact
@@ -204,7 +205,9 @@ def test_the_bundled_model_asks_for_onnxruntime_only_where_torch_does_not_serve(
     assert packages.missing_packages("compact", "cuda") == packages.missing_packages("compact", "mps") == ["torch"]
 
 
-def test_an_exported_graph_answers_like_its_checkpoint(tmp_path: Path, crop: Float32Array) -> None:
+def test_an_exported_graph_answers_like_its_checkpoint_and_is_imported_with_it(
+    tmp_path: Path, crop: Float32Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnxscript", reason="onnxscript is absent: no graph can be exported")
     checkpoint = tmp_path / "small.safetensors"
     torch.manual_seed(0)
@@ -218,3 +221,7 @@ def test_an_exported_graph_answers_like_its_checkpoint(tmp_path: Path, crop: Flo
         answers(network, crop), answers(load_torch_network(checkpoint, "cpu"), crop), strict=True
     ):
         assert np.abs(mine - reference).max() <= 1e-3
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "models"))
+    imported = import_model(checkpoint)
+    assert imported.parent == tmp_path / "models"
+    assert not isinstance(open_network(imported, "cpu"), TorchNetwork)

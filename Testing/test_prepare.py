@@ -19,7 +19,8 @@ from Testing.source_scans import SHAPE, SPACING, label_map, scan, write, write_p
 from training.__main__ import main
 from training.configuration import Configuration
 from training.dataset import DATASET_FILE, PreparedDataset, write_beside
-from training.prepare import LEFT_OUT_FILE, prepare
+from training.layouts import SourceCase
+from training.prepare import LEFT_OUT_FILE, prepare, split_by_patient
 
 SARCOMAS = Path("../shared/data/sarcoma_train")
 
@@ -113,6 +114,26 @@ def test_fewer_patients_than_splits_are_refused(tmp_path: Path) -> None:
     write_pair(tmp_path / "raw", "P_2_CT")
     with pytest.raises(CaseError, match="2 patients are fewer than the splits train, validation, test need"):
         prepare(configuration(tmp_path))
+
+
+def test_a_table_that_leaves_too_few_patients_for_its_splits_is_refused(tmp_path: Path) -> None:
+    rows = ["image,mask,patient,split"]
+    for n in range(3):
+        write_pair(tmp_path, f"P_{n}")
+        rows.append(f"P_{n}_image.nii.gz,P_{n}_label.nii.gz,P_{n},{'' if n == 2 else 'train'}")
+    (tmp_path / "cases.csv").write_text("\n".join(rows))
+    with pytest.raises(CaseError, match="1 patients are fewer than the splits validation, test need"):
+        prepare(configuration(tmp_path, layout="csv", source=tmp_path / "cases.csv"))
+
+
+def test_a_further_patient_moves_no_more_than_one_other_from_each_split(tmp_path: Path) -> None:
+    patients = [f"P_{n:03}" for n in range(200)]
+    cases = [SourceCase(name, name, tmp_path, tmp_path) for name in patients]
+    run = configuration(tmp_path)
+    after = split_by_patient(cases, run)
+    for n in (0, 77, 199):
+        before = split_by_patient([case for case in cases if case.patient != patients[n]], run)
+        assert sum(before[name] != after[name] for name in before) <= 2
 
 
 def test_window_is_that_of_the_training_targets(eight: Configuration) -> None:

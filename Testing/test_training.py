@@ -223,6 +223,9 @@ def test_a_run_is_not_resumed_with_another_configuration(
     with pytest.raises(ConfigurationError, match=r"holds a run with epochs: 1, this one has epochs: 2"):
         Trainer(replace(configuration, epochs=2), dataset, ALONE)
     Trainer(replace(configuration, epochs=1, workers=1), dataset, ALONE)
+    moved = replace(dataset, cases=(*dataset.cases[:-1], replace(dataset.cases[-1], patient="another")))
+    with pytest.raises(ConfigurationError, match="holds a run with cases: "):
+        Trainer(replace(configuration, epochs=1), moved, ALONE)
 
 
 def test_the_checkpoint_says_what_it_learned_from_and_whose_scans_they_are(

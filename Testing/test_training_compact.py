@@ -195,6 +195,10 @@ def test_a_run_does_not_go_on_with_other_scans_or_from_another_checkpoint(
 ) -> None:
     run = configuration(scans, tmp_path / "run")
     run.out.mkdir()
+    cases = find_cases("pairs", scans)
+    train.Trainer(run, ALONE, 6, cases=cases).save()
+    with pytest.raises(ConfigurationError, match=f"holds a run with cases: {len(cases)} "):
+        train.Trainer(run, ALONE, 6, cases=cases[1:]).resume()
     train.Trainer(run, ALONE, 6).save()
     with pytest.raises(ConfigurationError, match="holds a run with source: "):
         train.Trainer(replace(run, source=tmp_path), ALONE, 6).resume()
@@ -297,21 +301,23 @@ def test_the_network_in_training_sees_the_previous_answers_that_the_product_make
         assert torch.allclose(batch.previous[0, 0], answer, atol=1e-5)
 
 
+@pytest.mark.parametrize("killed", ["before the log", "before the state"])
 def test_a_run_that_was_killed_and_resumed_gives_the_network_of_one_that_was_not(
-    scans: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scans: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
 ) -> None:
     whole, cut = configuration(scans, tmp_path / "whole"), configuration(scans, tmp_path / "cut")
     train.run(whole)
     save = train.Trainer.save
 
     def save_and_die(trainer: train.Trainer) -> None:
-        save(trainer)
+        if killed == "before the log":
+            save(trainer)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         context.setattr(train.Trainer, "save", save_and_die)
         train.run(cut)
-    assert [row["step"] for row in rows(cut)] == ["3"]
+    assert rows(cut) == []
     train.run(cut)
     assert rows(cut) == rows(whole) and [row["step"] for row in rows(whole)] == ["3", "6"]
     assert (cut.out / "compact.safetensors").read_bytes() == (whole.out / "compact.safetensors").read_bytes()

@@ -56,9 +56,9 @@ class Configuration:
         backbone: file of SAM's weights, or of the compact checkpoint to start from; None for random ones.
         sizes: of a reduced network, by the names in `SIZES` (see `AdapterSizes`); those left out are ViT-B's.
         epochs: passes of `samples_per_epoch` crops.
-        samples_per_epoch: None for one crop of each training case.
+        samples_per_epoch: crops; None for one of each training case, for the compact network for 500.
         batch_size: crops of one process in one step.
-        learning_rate: at the start; it falls linearly to a hundredth.
+        learning_rate: at the start, it falls linearly to a hundredth; of the compact network the peak (`part_of_peak`).
         weight_decay: the optimiser's.
         gradient_clip: largest norm of the gradient.
         clicks_per_sample: of the simulated user on one crop.
@@ -221,7 +221,7 @@ def check_values(configuration: Configuration, file: Path) -> None:
     if not NAME_PATTERN.fullmatch(c.name):
         faults["name"] = "must consist of letters, digits, '.', '_' and '-'"
     if c.samples_per_epoch is not None and c.samples_per_epoch <= 0:
-        faults["samples_per_epoch"] = "must be above 0, or null for one crop of each case"
+        faults["samples_per_epoch"] = "must be above 0, or null for one crop of each case (compact: 500)"
     if not c.label or min(c.label) <= 0:
         faults["label"] = "must be whole numbers above 0"
     if c.known_labels and not set(c.label) <= set(c.known_labels):

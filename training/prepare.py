@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -107,9 +108,10 @@ def prepared(cases: Sequence[SourceCase], configuration: Configuration) -> Itera
 
 
 def split_by_patient(cases: Sequence[SourceCase], configuration: Configuration) -> dict[str, Split]:
-    """The split of each patient: the given one, else drawn by the seed.
+    """The split of each patient: the given one, else drawn by the seed and the patient's name.
 
-    Where some cases come with a split, the shares that it already covers are not drawn again.
+    Where some cases come with a split, the shares that it already covers are not drawn again. A patient who comes or
+    goes moves no more than one other from each split to the next.
 
     Raises:
         CaseError: a patient is given two splits, or there are fewer patients than splits to fill.
@@ -125,12 +127,13 @@ def split_by_patient(cases: Sequence[SourceCase], configuration: Configuration) 
     shares: dict[Split, float] = {"validation": configuration.validation_share, "test": configuration.test_share}
     wanted = {split: share for split, share in shares.items() if share and split not in given.values()}
     counts = {split: max(1, round(share * len(patients))) for split, share in wanted.items()} if patients else {}
-    if sum(counts.values()) >= len(patients) and "train" not in given.values():
+    empty = [split for split in SPLITS if split in wanted or (split == "train" and split not in given.values())]
+    if patients and len(patients) < sum(counts.values()) + ("train" in empty):
         raise CaseError(
-            f"{len(patients)} patients are fewer than the splits train, {', '.join(wanted)} need: add patients, "
+            f"{len(patients)} patients are fewer than the splits {', '.join(empty)} need: add patients, "
             "or set validation_share or test_share to 0."
         )
-    drawn = [str(p) for p in np.random.default_rng(configuration.seed).permutation(patients)]
+    drawn = sorted(patients, key=lambda patient: hashlib.sha256(f"{configuration.seed} {patient}".encode()).digest())
     for split, count in counts.items():
         given |= dict.fromkeys(drawn[:count], split)
         drawn = drawn[count:]

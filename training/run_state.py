@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from SAM3DSegmentLib.network.backbone import is_frozen
 from SAM3DSegmentLib.network.sam_adapter import SamAdapter
 from SAM3DSegmentLib.network.tensor_files import read_torch_file
 from training.configuration import Configuration
-from training.dataset import write_beside
+from training.dataset import PreparedCase, write_beside
+from training.layouts import SourceCase
 
 STATE_FILE = "last.pt"
 WITHOUT_EFFECT = ("out", "workers", "activation_checkpointing", "version", "credit", "licence")
@@ -84,12 +87,21 @@ class RunState:
         return state
 
 
-def conditions_of(configuration: Configuration, processes: int) -> dict[str, Any]:
-    """All that the numbers of a run depend on, as plain values; of the file that it starts from, the checksum."""
+def conditions_of(
+    configuration: Configuration, processes: int, cases: Iterable[PreparedCase | SourceCase]
+) -> dict[str, Any]:
+    """All that the numbers of a run depend on, as plain values.
+
+    Of the file that it starts from, and of the names, patients and splits of its cases, the checksum: with another
+    patient others may be held out.
+    """
+    described = sorted(f"{case.name} {case.patient} {case.split}" for case in cases)
+    digest = hashlib.sha256("\n".join(described).encode()).hexdigest()
     plain = {key: value for key, value in configuration.to_json().items() if key not in WITHOUT_EFFECT}
     plain["backbone"] = sha256_of(configuration.backbone) if configuration.backbone else None
     if configuration.network == "adapter":
         del plain["source"]  # It learns from the prepared data set; the compact network from the source itself.
+    plain["cases"] = f"{len(described)} (SHA-256 of their names {digest})"
     return {**{k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}, "processes": processes}
 
 

@@ -54,7 +54,7 @@ class Trainer:
         self.processes = processes
         self._training, self._validation = cases_of(dataset, "train"), cases_of(dataset, "validation")
         network = initial_network(configuration)
-        self._conditions = conditions_of(configuration, processes.count)
+        self._conditions = conditions_of(configuration, processes.count, dataset.cases)
         state = RunState.load(configuration.out, self._conditions)
         if state is None and processes.rank == 0:
             self._backbone = save_start(network, configuration.out)

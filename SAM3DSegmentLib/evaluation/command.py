@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also a random walker and a region growing: with the model's clicks, and with users who correct them",
     )
-    parser.add_argument("--sam", metavar="FILE", help="also SAM slice by slice, from its checkpoint")
+    parser.add_argument("--sam", metavar="FILE", help="also SAM slice by slice, from its checkpoint, as a rival")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report; finished trials there are kept")
 
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     from SAM3DSegmentLib.evaluation.protocol import CENTRE, NOISY, PAPER, User
     from SAM3DSegmentLib.evaluation.report import Conditions, write_report
     from SAM3DSegmentLib.evaluation.rivals import RIVALS
-    from SAM3DSegmentLib.evaluation.run import Contender, Plan, finished, run_share
+    from SAM3DSegmentLib.evaluation.run import Contender, Plan, finished, run_rival, run_share
     from SAM3DSegmentLib.evaluation.share import Share
     from SAM3DSegmentLib.models.store import find_model
 
@@ -64,17 +64,16 @@ def run(options: argparse.Namespace) -> None:
         conditions = Conditions(
             network.name, network.sha256, engine.device, __version__, options.protocol, options.clicks
         )
-        identity = identity_of(engine)
-        tasks = run_share(plan, Contender(network.name, identity, method(engine)), share)
-    leaders = tuple(tasks)
-    for name, rival in RIVALS.items() if options.rivals else ():
-        tasks += run_share(plan, Contender(name, __version__, rival), share)
-        if not paper:  # whose clicks are the same for all
-            led = Contender(f"{name}, {network.name}'s clicks", f"{__version__} after {identity}", rival, leaders)
-            tasks += run_share(plan, led, share)
+        model = Contender(network.name, identity_of(engine), method(engine))
+        tasks = run_share(plan, model, share)
+    # The paper's users click alike whoever answers.
+    leaders = () if paper else tuple(tasks)
+    for name, classical in RIVALS.items() if options.rivals else ():
+        tasks += run_rival(plan, Contender(name, __version__, classical), model, leaders, share)
     if options.sam:
         with Engine(options.sam, options.device) as engine:
-            tasks += run_share(plan, Contender(engine.specification.name, identity_of(engine), method(engine)), share)
+            rival = Contender(engine.specification.name, identity_of(engine), method(engine))
+            tasks += run_rival(plan, rival, model, leaders, share)
     if share.rank == 0:
         write_report(finished(plan, tasks), conditions, options.out, options.data)
 

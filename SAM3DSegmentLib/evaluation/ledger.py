@@ -86,9 +86,10 @@ def entries(path: Path) -> Iterator[tuple[Task, Trial]]:
             content = json.loads(line)
             task = content["task"]
             task = Task(**{**task, "structure": Structure(**task["structure"]), "user": User(**task["user"])})
-        except (json.JSONDecodeError, TypeError):
+            trial = from_json(content, task)
+        except (ValueError, TypeError, LookupError):
             continue
-        yield task, from_json(content, task)
+        yield task, trial
 
 
 def to_json(trial: Trial) -> dict[str, Any]:

@@ -87,6 +87,19 @@ def run_share(plan: Plan, contender: Contender, share: Share) -> list[Task]:
     return tasks
 
 
+def run_rival(plan: Plan, rival: Contender, model: Contender, leaders: tuple[Task, ...], share: Share) -> list[Task]:
+    """Run a rival with users of its own and, where the model's trials are given, with the clicks of those.
+
+    Raises:
+        UserError: as `run_share`.
+    """
+    tasks = run_share(plan, rival, share)
+    if leaders:
+        name, identity = f"{rival.name}, {model.name}'s clicks", f"{rival.identity} after {model.identity}"
+        tasks += run_share(plan, Contender(name, identity, rival.method, leaders), share)
+    return tasks
+
+
 def finished(plan: Plan, tasks: Sequence[Task]) -> list[Trial]:
     """The trials of all processes, as soon as the last one is there.
 

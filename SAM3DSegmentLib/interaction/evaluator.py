@@ -205,11 +205,10 @@ class Evaluator:
         try:
             self._engine.load(model, device)
         except UserError as error:
-            kept = ""
-            if self._has_model:
-                kept = " Until then the model before it stays in use."
-                self._outcomes.put(self._ready())  # whose device nobody tells any more
-            return Failure(None, f"{error}{kept}")
+            if not self._has_model:
+                return Failure(None, str(error))
+            self._outcomes.put(Failure(None, f"{error} Until then the model before it stays in use."))
+            return self._ready()  # nobody tells its device any more
         self._segmenter = None
         return self._ready()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from SAM3DSegmentLib.errors import ModelStoreError
 from SAM3DSegmentLib.models.catalogue import CATALOGUE, Model
 from SAM3DSegmentLib.models.header import SHARED_BACKBONE
-from SAM3DSegmentLib.models.store import StoredModel, list_models
+from SAM3DSegmentLib.models.store import GRAPH_SUFFIX, StoredModel, list_models
 
 FROZEN_WEIGHTS = "These are frozen weights that models stand on: such a model can be imported now."
 
@@ -60,14 +60,18 @@ def name_of_file(file: Path) -> str | None:
 
 
 def checkpoint_among(files: Path) -> Path:
-    """The checkpoint that was chosen: a file, or the one in a folder that holds its frozen weights too.
+    """The checkpoint that was chosen: a file, or the one in a folder that holds its frozen weights or its graph too.
 
     Raises:
         ModelStoreError: the folder holds none, or several.
     """
     if files.is_file():
         return files
-    checkpoints = [file for file in files.iterdir() if not SHARED_BACKBONE.fullmatch(file.stem)]
+    checkpoints = [
+        file for file in files.iterdir() if not SHARED_BACKBONE.fullmatch(file.stem) and file.suffix != GRAPH_SUFFIX
+    ]
     if len(checkpoints) != 1:
-        raise ModelStoreError("Choose one checkpoint at a time, and with it only the frozen weights that it needs.")
+        raise ModelStoreError(
+            "Choose one checkpoint at a time, and with it only the frozen weights that it needs, or its graph."
+        )
     return checkpoints[0]

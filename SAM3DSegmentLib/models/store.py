@@ -29,6 +29,9 @@ SUFFIXES = (".safetensors", ".pth")
 """Of checkpoints; where a model is there in both formats the earlier suffix wins."""
 
 GRAPH_SUFFIX = ".onnx"
+LOCATION_TAG = b"\x12"
+"""Before the length and the text of a value in an ONNX file (protobuf), such as where the weights are."""
+
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 PACKAGE = Path(__file__).resolve().parents[1]
 BUNDLE_FOLDERS = (PACKAGE.parent / "Resources" / "models", PACKAGE / "Resources" / "models")
@@ -277,8 +280,9 @@ def _graph_to_bring(file: Path, file_name: str, digest: str) -> Path | None:
     graph = file.with_suffix(GRAPH_SUFFIX)
     if graph == file or not graph.is_file():
         return None
-    content = graph.read_bytes()
-    return graph if digest.encode() in content and file_name.encode() in content else None
+    content, name = graph.read_bytes(), file_name.encode()
+    named = LOCATION_TAG + bytes([len(name)]) + name if len(name) < 128 else None
+    return graph if named and named in content and digest.encode() in content else None
 
 
 @contextmanager

@@ -39,13 +39,14 @@ def test_other_checkpoints_need_what_sam_needs(tmp_path: Path, nothing_installed
         assert missing_packages(model) == ["torch", "segment-anything", "safetensors"]
 
 
-def test_of_a_checkpoint_and_its_frozen_weights_the_checkpoint_is_the_model(tmp_path: Path) -> None:
+def test_of_a_checkpoint_its_frozen_weights_and_its_graph_the_checkpoint_is_the_model(tmp_path: Path) -> None:
     upload = tmp_path / "upload"
     upload.mkdir()
     adapter = upload / "liver.safetensors"
     adapter.write_bytes(safetensors(b"x", backbone_sha256="0" * 64))
     assert checkpoint_among(adapter) == adapter
     (upload / f"{'0' * 64}.safetensors").write_bytes(safetensors(b"y"))
+    (upload / "liver.onnx").write_bytes(b"graph")
     assert checkpoint_among(upload) == adapter
     (upload / "kidney.safetensors").write_bytes(b"")
     with pytest.raises(ModelStoreError, match="one checkpoint at a time"):

@@ -170,18 +170,19 @@ def test_a_graph_comes_with_the_checkpoint_it_was_exported_from_and_goes_with_it
 ) -> None:
     file, graph = tmp_path / "mine.safetensors", tmp_path / "mine.onnx"
     file.write_bytes(safetensors(b"mine", architecture="compact"))
-    named = b"...mine.safetensors...SHA-256 " + hashlib.sha256(file.read_bytes()).hexdigest().encode()
+    named = b"...\x12\x10mine.safetensors...SHA-256 " + hashlib.sha256(file.read_bytes()).hexdigest().encode()
     graph.write_bytes(named)
     seen: list[bool] = []
     path = import_model(file, check=lambda staged: seen.append(staged.with_suffix(".onnx").is_file()))
     assert seen == [True]
     assert path.with_suffix(".onnx").read_bytes() == named
-    other = import_model(file, name="other")
-    assert not other.with_suffix(".onnx").exists(), "the graph looks for its weights in mine.safetensors"
+    for name in ("other", "ine"):
+        other = import_model(file, name=name)
+        assert not other.with_suffix(".onnx").exists(), "the graph looks for its weights in mine.safetensors"
     file.write_bytes(safetensors(b"next", architecture="compact"))
     import_model(file)
     assert not path.with_suffix(".onnx").exists(), "it belongs to the file before"
-    assert sorted(p.name for p in folder.iterdir()) == ["mine.safetensors", "other.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == ["ine.safetensors", "mine.safetensors", "other.safetensors"]
 
 
 def test_import_of_a_missing_file_is_refused(tmp_path: Path) -> None:

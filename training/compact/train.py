@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,9 +37,10 @@ from training.compact.optimizer import MuonAndAdamW
 from training.compact.samples import RECIPE, Samples, split_by_patient, validation_samples
 from training.compact.sarcoma import load_case
 from training.configuration import Configuration
+from training.dataset import write_beside
 from training.layouts import SourceCase, find_cases
 from training.processes import Processes, joined
-from training.run_state import RunState, conditions_of
+from training.run_state import Row, RunState, conditions_of
 
 VALIDATION_PATIENTS = 5
 SPLIT_SEED = 0
@@ -61,7 +63,10 @@ SKIPPED_ROUNDS = (0, 0, 0, 1, 1, 2, 4, 8)
 AVERAGE_DECAY = 0.998
 ZOOM_LEVELS = (0.75, 1.5, 3.0, 6.0)
 LOG_COLUMNS = ("step", "first_click_loss", "later_click_loss", *(f"validation_dice_{n}" for n in VALIDATION_CLICKS))
-BEST_FILE, LAST_FILE = "best.safetensors", "compact.safetensors"
+BEST_FILE, LAST_FILE, LOG_FILE = "best.safetensors", "compact.safetensors", "log.csv"
+
+SAMPLES_PER_EPOCH = 500
+"""Where the configuration gives none."""
 
 
 class Trainer:
@@ -69,19 +74,26 @@ class Trainer:
 
     Args:
         network: to train; by default a fresh one of the shipped layout.
+        cases: of training and validation, by which a saved run is known again.
 
     Raises:
         CheckpointError: the checkpoint to start from is damaged, or of another network.
     """
 
     def __init__(
-        self, configuration: Configuration, processes: Processes, steps: int, network: CompactNetwork | None = None
+        self,
+        configuration: Configuration,
+        processes: Processes,
+        steps: int,
+        network: CompactNetwork | None = None,
+        cases: Sequence[SourceCase] = (),
     ) -> None:
         self.configuration = configuration
         self.processes = processes
         self.steps = steps
         self.step = 0
         self.best = 0.0
+        self.rows: list[Row] = []
         self.network = network or CompactNetwork()
         self.start = start_from(configuration.backbone, self.network) if configuration.backbone else None
         if processes.device.type == "cpu":
@@ -90,6 +102,7 @@ class Trainer:
         self.shared = processes.share(self.network)
         self.average = copy.deepcopy(self.network)
         self.optimizer = MuonAndAdamW(self.network, configuration.weight_decay)
+        self._conditions = conditions_of(configuration, processes.count, cases)
         self.loss = DiceCELoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
 
     def train(self, batch: ClickedBatch) -> tuple[float, float]:
@@ -130,11 +143,11 @@ class Trainer:
             ExportError: the folder cannot be written.
         """
         RunState(
-            conditions=conditions_of(self.configuration, self.processes.count),
+            conditions=self._conditions,
             step=self.step,
             backbone_sha256="",
             best=self.best,
-            rows=[],
+            rows=self.rows,
             network={
                 f"{part}.{name}": value.cpu()
                 for part, network in (("network", self.network), ("average", self.average))
@@ -150,7 +163,7 @@ class Trainer:
             CheckpointError: it is damaged, or of a version with another optimiser.
             ConfigurationError: it belongs to another run.
         """
-        state = RunState.load(self.configuration.out, conditions_of(self.configuration, self.processes.count))
+        state = RunState.load(self.configuration.out, self._conditions)
         if state is None:
             return
         if state.optimizer.keys() != self.optimizer.state_dict().keys():
@@ -162,8 +175,9 @@ class Trainer:
             network.load_state_dict(
                 {name.removeprefix(start): value for name, value in state.network.items() if name.startswith(start)}
             )
-        self.optimizer.load_state_dict(state.optimizer)
-        self.step, self.best = state.step, state.best
+        # A copy: the state's own tensors lie in the file, which is going to be replaced.
+        self.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
+        self.step, self.best, self.rows = state.step, state.best, state.rows
 
 
 def part_of_peak(step: int, steps: int) -> float:
@@ -233,12 +247,13 @@ def train(configuration: Configuration, processes: Processes) -> None:
     """As `run`, as one of the processes that share it."""
     seed, batch_size, device = configuration.seed, configuration.batch_size, processes.device
     together = batch_size * processes.count
-    steps = configuration.epochs * (configuration.samples_per_epoch or 500) // together
-    every = max(1, configuration.validation_every * (configuration.samples_per_epoch or 500) // together)
+    crops = configuration.samples_per_epoch or SAMPLES_PER_EPOCH
+    steps = max(1, configuration.epochs * crops // together)
+    every = max(1, configuration.validation_every * crops // together)
     torch.manual_seed(seed)
     cases = find_cases(configuration.layout, configuration.source)
     training, held_out = split_by_patient(cases, VALIDATION_PATIENTS, SPLIT_SEED)
-    trainer = Trainer(configuration, processes, steps)
+    trainer = Trainer(configuration, processes, steps, cases=cases)
     trainer.resume()
 
     validation = validation_samples([load_case(case, configuration) for case in held_out], VALIDATION_CROPS)
@@ -247,20 +262,22 @@ def train(configuration: Configuration, processes: Processes) -> None:
     workers = configuration.workers
     configuration.out.mkdir(parents=True, exist_ok=True)
     loader = DataLoader(mine, batch_size, num_workers=workers, prefetch_factor=8 if workers else None)
-    log = open_log(configuration) if processes.rank == 0 else None
+    leads = processes.rank == 0
+    if leads:
+        write_log(trainer.rows, configuration.out)
     started = time.monotonic()
     losses: list[tuple[float, float]] = []
     for image, target in loader:
         rng = np.random.default_rng((seed, 3, trainer.step, processes.rank))
         losses.append(trainer.train(ClickedBatch(image.to(device), target.to(device), rng)))
-        if log is None or (trainer.step % every and trainer.step != steps):
+        if not leads or (trainer.step % every and trainer.step != steps):
             continue
-        first, later = np.mean(losses, axis=0)
+        first, later = np.mean(losses, axis=0).tolist()
         losses = []
         scores = validate(trainer.average, validation, device)
-        row = {"step": trainer.step, "first_click_loss": first, "later_click_loss": later, **scores}
+        row = {"step": float(trainer.step), "first_click_loss": first, "later_click_loss": later, **scores}
         print(json.dumps({**row, "minutes": (time.monotonic() - started) / 60}), flush=True)
-        log.writerow([f"{value:.5g}" for value in row.values()])
+        trainer.rows.append(row)
         described = metadata(trainer, together, training, scores)
         save_compact(trainer.average, described, configuration.out / LAST_FILE)
         score = float(np.mean(list(scores.values())))
@@ -268,13 +285,17 @@ def train(configuration: Configuration, processes: Processes) -> None:
             trainer.best = score
             save_compact(trainer.average, described, configuration.out / BEST_FILE)
         trainer.save()
+        write_log(trainer.rows, configuration.out)
 
 
-def open_log(configuration: Configuration) -> Any:
-    """A writer behind the rows of `log.csv` so far, or behind its header."""
-    file = configuration.out / "log.csv"
-    is_new = not file.exists()
-    writer = csv.writer(file.open("a", newline="", buffering=1))
-    if is_new:
-        writer.writerow(LOG_COLUMNS)
-    return writer
+def write_log(rows: Sequence[Row], folder: Path) -> None:
+    """Write `log.csv`, a line for each validation.
+
+    Raises:
+        ExportError: the folder cannot be written.
+    """
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(LOG_COLUMNS)
+    writer.writerows([f"{row[column]:.5g}" for column in LOG_COLUMNS] for row in rows)
+    write_beside(folder / LOG_FILE, table.getvalue().encode())
