@@ -193,7 +193,7 @@ def test_command_sets_sam_beside_the_model(blind: Path, tmp_path: Path) -> None:
     where = ["--data", str(data), "--cases", str(table), "--out", str(data / "out")]
     assert main(["evaluate", *where, "--clicks", "1", "--seeds", "0", "--device", "cpu", "--sam", str(blind)]) == 0
     summary = json.loads((data / "out" / "summary.json").read_text())
-    assert [method["method"] for method in summary["methods"]] == ["compact", NAME]
+    assert [method["method"] for method in summary["methods"]] == ["compact", NAME, f"{NAME}, compact's clicks"]
 
 
 def test_sam_that_is_not_there_is_refused_before_the_model_is_evaluated(
