@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,19 @@ LESION, OTHER_LESION = 0, 3
 
 
 class KeptEngine(Engine):
-    """Stays alive from test to test, with the bundled model: starting one takes most of a test's time."""
+    """Stays alive from test to test, with the bundled model: starting one takes most of a test's time.
+
+    The thread of one test may still be calling its job off when that of the next asks: one waits for the other, else
+    each would take the other's answers for old ones and wait for its own for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = threading.Lock()
+
+    def decode(self, *arguments: Any, **named: Any) -> Any:
+        with self._asked:
+            return super().decode(*arguments, **named)
 
     @property
     def command(self) -> tuple[str, ...]:
